@@ -1,0 +1,373 @@
+//! The client's end of a connection: the calls started on it (PROTOCOL-HTTP2.md).
+
+use super::{ClientEvent, ClientOptions, Outcome, Request, StartError};
+use crate::compression::Encoding;
+use crate::deadline::Deadlines;
+use crate::engine::Engine;
+use crate::headers::{Pair, parse_response, parse_trailers, prepare_request, with_metadata};
+use crate::message::MessageBuffer;
+use crate::metadata::Metadata;
+use crate::status::{Code, Status};
+use crate::timeout;
+use crate::transport::{CallId, Next, Transport};
+use hashbrown::HashMap;
+use oxgrpc_http2::{
+    Connection, ErrorCode, Event, Fields, HeaderList, Indexing, Payload, Prepared, Role, Sent,
+    UsageError, Violation,
+};
+use std::collections::VecDeque;
+use std::time::Instant;
+
+/// A call as its client sees it.
+///
+/// ```text
+///   start ──► Started ──headers──► Answered ──trailers──► Ended
+///                │                     │                    ▲
+///                └── trailers-only, reset, deadline, loss ──┘
+/// ```
+#[derive(Debug)]
+enum Phase {
+    Started,
+    Answered,
+    Ended(Outcome),
+}
+
+#[derive(Debug)]
+struct Side {
+    phase: Phase,
+    initial: Metadata,
+    unary_response: bool,
+    /// Messages that have come, counted up to two.
+    responses: u8,
+}
+
+/// The client's end of a connection.
+///
+/// It is driven as an [`Engine`]; what happens is told by [`next_event`](Self::next_event).
+pub struct ClientConnection<B> {
+    transport: Transport<B, Side>,
+    options: ClientOptions,
+    paths: HashMap<Box<[u8]>, Prepared>,
+    deadlines: Deadlines<CallId>,
+    events: VecDeque<ClientEvent>,
+}
+
+impl<B: MessageBuffer> ClientConnection<B> {
+    /// A connection whose output holds the preface.
+    pub fn new(options: ClientOptions) -> Self {
+        let http = Connection::new(Role::Client, options.http.clone());
+        Self {
+            transport: Transport::new(http, options.limits),
+            options,
+            paths: HashMap::new(),
+            deadlines: Deadlines::default(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Whether a call could be started now.
+    pub fn can_start(&self) -> Result<(), UsageError> {
+        self.transport.http.can_open()
+    }
+
+    /// Calls that are not forgotten yet.
+    pub fn calls(&self) -> usize {
+        self.transport.calls.len()
+    }
+
+    /// Starts a call: its header section is in the output.
+    pub fn start(&mut self, request: &Request<'_>, now: Instant) -> Result<CallId, StartError> {
+        self.transport.http.can_open().map_err(StartError::NotNow)?;
+        let timeout = match request.deadline {
+            None => None,
+            Some(deadline) if deadline > now => Some(timeout::encode(deadline - now)),
+            Some(_) => return Err(StartError::Failed(deadline_exceeded())),
+        };
+        let mut own: [Pair<'_>; 2] = [(b"", b"", Indexing::Literal); 2];
+        let mut count = 0;
+        if let Some(timeout) = &timeout {
+            own[count] = (b"grpc-timeout", timeout.as_bytes(), Indexing::Literal);
+            count += 1;
+        }
+        if request.encoding != Encoding::Identity {
+            let name = request.encoding.name().as_bytes();
+            own[count] = (b"grpc-encoding", name, Indexing::Always);
+            count += 1;
+        }
+        let options = &self.options;
+        if !self.paths.contains_key(request.path) {
+            let prepared = prepare_request(
+                request.path,
+                options.scheme.as_bytes(),
+                options.authority.as_bytes(),
+                options.user_agent.as_bytes(),
+            );
+            self.paths.insert(request.path.into(), prepared);
+        }
+        let prepared = self.paths.get_mut(request.path);
+        let tag = self.transport.next_tag();
+        let http = &mut self.transport.http;
+        let stream = with_metadata(&own[..count], request.metadata, |fields| {
+            let list = HeaderList { prepared, fields };
+            if let Some((size, limit)) = http.exceeds_peer_limit(&list) {
+                let text = format!("Sent metadata larger than the peer's max ({size} vs. {limit})");
+                return Err(StartError::Failed(Status::new(Code::ResourceExhausted, text)));
+            }
+            http.open(list, false, tag).map_err(StartError::NotNow)
+        })?;
+        let id = self.transport.insert(
+            stream,
+            Side {
+                phase: Phase::Started,
+                initial: Metadata::new(),
+                unary_response: request.unary_response,
+                responses: 0,
+            },
+        );
+        if let Some(call) = self.transport.get_mut(id) {
+            call.send_encoding = request.encoding;
+            call.reading = request.unary_response;
+        }
+        if let Some(deadline) = request.deadline {
+            let transport = &self.transport;
+            self.deadlines.push(deadline, id, |id| transport.get(id).is_some());
+        }
+        Ok(id)
+    }
+
+    /// Sends a message; `end` ends the requests with it. The error is how the call has ended.
+    pub fn send_message(
+        &mut self,
+        call: CallId,
+        message: impl Payload,
+        compress: bool,
+        end: bool,
+    ) -> Result<Sent, Status> {
+        self.transport.send_message(call, message, compress, end)
+    }
+
+    /// Whether messages of the call wait for the windows: a `Writable` event follows when they no longer do.
+    pub fn is_queued(&self, call: CallId) -> bool {
+        self.transport.is_queued(call)
+    }
+
+    /// Ends the requests. Does nothing if they have ended.
+    pub fn half_close(&mut self, call: CallId) {
+        if let Some(stream) = self.transport.get(call).map(|call| call.stream) {
+            // A stream that can no longer be sent on has ended in another way.
+            let _ = self.transport.http.send_data(stream, b"", &b""[..], true);
+        }
+    }
+
+    /// Reads the next response. `Pending` asks for it: a `Readable` event follows.
+    pub fn take_message(&mut self, call: CallId) -> Next<B> {
+        self.transport.take_message(call)
+    }
+
+    /// Whether a response waits to be read.
+    pub fn has_message(&self, call: CallId) -> bool {
+        self.transport.get(call).is_some_and(|call| call.inbox.has_message())
+    }
+
+    /// The server's initial metadata, once it has come; only the first call gets it.
+    pub fn take_initial_metadata(&mut self, call: CallId) -> Option<Metadata> {
+        let call = self.transport.get_mut(call)?;
+        match call.side.phase {
+            Phase::Started => None,
+            Phase::Answered | Phase::Ended(_) => Some(std::mem::take(&mut call.side.initial)),
+        }
+    }
+
+    /// How the call ended, once it has; only the first call gets the metadata. What is unread can still be read.
+    pub fn take_outcome(&mut self, call: CallId) -> Option<Outcome> {
+        match &mut self.transport.get_mut(call)?.side.phase {
+            Phase::Ended(outcome) => Some(Outcome {
+                status: outcome.status.clone(),
+                trailing: std::mem::take(&mut outcome.trailing),
+                is_remote: outcome.is_remote,
+            }),
+            _ => None,
+        }
+    }
+
+    /// Forgets a call; one that has not ended is cancelled.
+    pub fn forget(&mut self, call: CallId) {
+        self.transport.reset(call, ErrorCode::CANCEL);
+        self.transport.remove(call);
+    }
+
+    fn on_headers(&mut self, id: CallId, fields: &Fields) {
+        let Some(call) = self.transport.get_mut(id) else { return };
+        match parse_response(fields) {
+            Ok(head) => {
+                call.receive_encoding = head.encoding;
+                call.side.initial = head.metadata;
+                if let Phase::Started = call.side.phase {
+                    call.side.phase = Phase::Answered;
+                    self.events.push_back(ClientEvent::Headers(id));
+                }
+            }
+            Err(status) => self.fail(id, status),
+        }
+    }
+
+    fn on_data(&mut self, id: CallId, data: &[u8], end_stream: bool) {
+        match self.transport.push(id, data) {
+            Ok(0) => {}
+            Ok(completed) => {
+                let Some(call) = self.transport.get_mut(id) else { return };
+                let side = &mut call.side;
+                side.responses = side.responses.saturating_add(completed.min(2) as u8);
+                if !side.unary_response && std::mem::take(&mut call.reading) {
+                    self.events.push_back(ClientEvent::Readable(id));
+                }
+            }
+            Err(status) => return self.fail(id, status),
+        }
+        if end_stream {
+            self.fail(id, Status::new(Code::Internal, "Stream ended without trailers"));
+        }
+    }
+
+    fn on_trailers(&mut self, id: CallId, fields: &Fields) {
+        let Some(call) = self.transport.get_mut(id) else { return };
+        let (mut status, trailing) = parse_trailers(fields);
+        if status.is_ok() && call.inbox.ends_within_message() {
+            status = Status::new(Code::Internal, "Stream ended within a message");
+        }
+        if status.is_ok() && call.side.unary_response && call.side.responses != 1 {
+            let count = if call.side.responses == 0 { "no response" } else { "several responses" };
+            let text = format!("Received {count} for a method that has one");
+            status = Status::new(Code::Unimplemented, text);
+        }
+        self.end_with(id, Outcome { status, trailing, is_remote: true });
+    }
+
+    fn on_go_away(&mut self, last_stream: u32, code: ErrorCode, debug: &[u8]) {
+        let debug = String::from_utf8_lossy(debug).into_owned();
+        for id in self.transport.ids() {
+            if self.transport.get(id).is_some_and(|call| call.stream.id() > last_stream) {
+                let text =
+                    format!("The server goes away and did not take the call: {code} {debug}");
+                self.end(id, Status::new(Code::Unavailable, text));
+            }
+        }
+        self.events.push_back(ClientEvent::GoAway { code, debug });
+    }
+
+    /// Ends a call that cannot go on, and tells the server.
+    fn fail(&mut self, id: CallId, status: Status) {
+        self.transport.reset(id, ErrorCode::CANCEL);
+        self.end(id, status);
+    }
+
+    /// Ends a call with a status of our own.
+    fn end(&mut self, id: CallId, status: Status) {
+        self.end_with(id, Outcome { status, trailing: Metadata::new(), is_remote: false });
+    }
+
+    fn end_with(&mut self, id: CallId, outcome: Outcome) {
+        let Some(call) = self.transport.get_mut(id) else { return };
+        if let Phase::Ended(_) = call.side.phase {
+            return;
+        }
+        call.side.phase = Phase::Ended(outcome);
+        call.received_all = true;
+        let stream = call.stream;
+        // A server may answer before it has all requests (RFC 9113 §8.1): the rest is not sent.
+        self.transport.http.reset(stream, ErrorCode::NO_ERROR);
+        self.events.push_back(ClientEvent::Ended(id));
+    }
+
+    /// Ends all calls, because the connection is lost.
+    pub fn close(&mut self, status: &Status) {
+        self.transport.http.discard_output();
+        for id in self.transport.ids() {
+            self.end(id, status.clone());
+        }
+    }
+
+    /// The next event.
+    pub fn next_event(&mut self) -> Option<ClientEvent> {
+        if let Some(event) = self.events.pop_front() {
+            return Some(event);
+        }
+        self.transport.next_sent().map(ClientEvent::Writable)
+    }
+}
+
+impl<B: MessageBuffer> Engine for ClientConnection<B> {
+    fn http(&self) -> &Connection {
+        &self.transport.http
+    }
+
+    fn http_mut(&mut self) -> &mut Connection {
+        &mut self.transport.http
+    }
+
+    fn receive(&mut self, input: &mut &[u8], now: Instant) -> Result<(), Violation> {
+        while let Some(event) = self.transport.http.receive(input, now)? {
+            match event {
+                Event::Data { stream, tag, data, end_stream } => {
+                    match self.transport.by_tag(tag).map(|(id, _)| id) {
+                        Some(id) => self.on_data(id, data, end_stream),
+                        None => self.transport.http.release(stream, data.len()),
+                    }
+                }
+                Event::Headers { tag, fields, end_stream, .. } => {
+                    if let Some((id, _)) = self.transport.by_tag(tag) {
+                        if end_stream {
+                            self.on_trailers(id, &fields);
+                        } else {
+                            self.on_headers(id, &fields);
+                        }
+                    }
+                    self.transport.http.recycle(fields);
+                }
+                Event::Trailers { tag, fields, .. } => {
+                    if let Some((id, _)) = self.transport.by_tag(tag) {
+                        self.on_trailers(id, &fields);
+                    }
+                    self.transport.http.recycle(fields);
+                }
+                Event::Reset { tag, code } => {
+                    if let Some((id, _)) = self.transport.by_tag(tag) {
+                        self.end(id, reset_status(code));
+                    }
+                }
+                Event::Failed { tag, violation } => {
+                    if let Some((id, _)) = self.transport.by_tag(tag) {
+                        let text = format!("The server broke a rule: {violation}");
+                        self.end(id, Status::new(Code::Internal, text));
+                    }
+                }
+                Event::Settings => self.events.push_back(ClientEvent::Settings),
+                Event::GoAway { last_stream, code, debug } => {
+                    self.on_go_away(last_stream, code, debug);
+                }
+                _ => {}
+            }
+        }
+        self.transport.unstick();
+        Ok(())
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.next()
+    }
+
+    fn expire(&mut self, now: Instant) {
+        while let Some(id) = self.deadlines.expired(now) {
+            self.fail(id, deadline_exceeded());
+        }
+    }
+}
+
+fn deadline_exceeded() -> Status {
+    Status::new(Code::DeadlineExceeded, "Deadline Exceeded")
+}
+
+fn reset_status(code: ErrorCode) -> Status {
+    let text = format!("Received RST_STREAM with error code {}", code.0);
+    Status::new(Code::from_reset(code), text)
+}

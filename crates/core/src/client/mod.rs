@@ -1,0 +1,85 @@
+//! The client's side of gRPC: what a call is made of and what it comes to (PROTOCOL-HTTP2.md).
+
+mod connection;
+
+pub use connection::ClientConnection;
+
+use crate::compression::Encoding;
+use crate::metadata::Metadata;
+use crate::status::Status;
+use crate::transport::{CallId, MessageLimits};
+use oxgrpc_http2::{Config, ErrorCode, UsageError};
+use std::time::Instant;
+
+/// A call to start.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// `/package.Service/Method`.
+    pub path: &'a [u8],
+    /// The application's metadata.
+    pub metadata: &'a Metadata,
+    /// When to give up.
+    pub deadline: Option<Instant>,
+    /// The encoding of messages that are sent compressed.
+    pub encoding: Encoding,
+    /// Exactly one message must come back.
+    pub unary_response: bool,
+}
+
+/// Why a call was not started.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum StartError {
+    /// The connection takes no call now; another connection, or this one later, may.
+    NotNow(UsageError),
+    /// The call fails, wherever it is started.
+    Failed(Status),
+}
+
+/// Something that happened to a call, or to the connection.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum ClientEvent {
+    /// The server's initial metadata has come.
+    Headers(CallId),
+    /// The message that a reader waits for has come, or the end.
+    Readable(CallId),
+    /// What was queued for the call is within the windows now.
+    Writable(CallId),
+    /// The call has ended: its outcome can be taken.
+    Ended(CallId),
+    /// The server's SETTINGS have come, for the first time or anew: calls may be started.
+    Settings,
+    /// The server takes no more calls on this connection.
+    GoAway {
+        /// Why.
+        code: ErrorCode,
+        /// The server's words.
+        debug: String,
+    },
+}
+
+/// How a call ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Outcome {
+    /// The status, the server's or our own.
+    pub status: Status,
+    /// The server's trailing metadata.
+    pub trailing: Metadata,
+    /// The status came from the server.
+    pub is_remote: bool,
+}
+
+/// The knobs of a client's connection.
+#[derive(Clone, Debug, Default)]
+pub struct ClientOptions {
+    /// HTTP/2's knobs.
+    pub http: Config,
+    /// How large messages may be.
+    pub limits: MessageLimits,
+    /// `:scheme`: http or https.
+    pub scheme: &'static str,
+    /// `:authority`: what the server is called.
+    pub authority: String,
+    /// `user-agent`.
+    pub user_agent: String,
+}

@@ -1,0 +1,465 @@
+//! The server's end of a connection: the calls that a client makes on it (PROTOCOL-HTTP2.md).
+
+use super::{Accepted, Method, Methods, ServerEvent, ServerOptions};
+use crate::compression::Encoding;
+use crate::deadline::Deadlines;
+use crate::engine::Engine;
+use crate::headers::{Pair, Refusal, RequestHead, parse_request, prepare_response, with_metadata};
+use crate::message::MessageBuffer;
+use crate::metadata::Metadata;
+use crate::percent;
+use crate::status::{Code, Status};
+use crate::transport::{CallId, Next, Transport};
+use oxgrpc_http2::{
+    Connection, ErrorCode, Event, Fields, HeaderList, Indexing, Payload, Prepared, Pseudo, Role,
+    Sent, StreamKey, Violation,
+};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// What a call that nobody reads from costs beside its metadata, in octets: ours and the driver's part together.
+const CALL_COST: usize = 2 << 10;
+
+/// A call as its server sees it. A call that is over is not stored any more, unless responses still wait.
+///
+/// ```text
+///   headers ──► Waiting ──message──► Ready ──accept──► Running ──finish──► Closing ──sent──► (gone)
+///                  │                   │                  │
+///                  └── reset, deadline, broken requests, loss: (gone), reported if Running
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// For its only message.
+    Waiting,
+    /// To be accepted.
+    Ready,
+    Running,
+    /// Finished; the client's side is open, and will be reset once all responses are out.
+    Closing,
+}
+
+#[derive(Debug)]
+struct Side {
+    phase: Phase,
+    accepted: Option<Accepted>,
+    metadata_size: usize,
+    headers_sent: bool,
+}
+
+/// The server's end of a connection.
+///
+/// It is driven as an [`Engine`]; what happens is told by [`next_event`](Self::next_event).
+pub struct ServerConnection<B> {
+    transport: Transport<B, Side>,
+    methods: Arc<Methods>,
+    options: ServerOptions,
+    /// Header sections of responses, by encoding.
+    responses: [Prepared; 3],
+    trailers_ok: Prepared,
+    deadlines: Deadlines<CallId>,
+    events: VecDeque<ServerEvent>,
+    ready: VecDeque<CallId>,
+    /// Octets that calls and their metadata take up.
+    calls_bytes: usize,
+    /// What the last call's user-agent was.
+    user_agent: Arc<[u8]>,
+}
+
+impl<B: MessageBuffer> ServerConnection<B> {
+    /// A connection whose output holds the preface.
+    pub fn new(options: ServerOptions, methods: Arc<Methods>) -> Self {
+        let http = Connection::new(Role::Server, options.http.clone());
+        Self {
+            transport: Transport::new(http, options.limits),
+            methods,
+            responses: [Encoding::Identity, Encoding::Deflate, Encoding::Gzip]
+                .map(prepare_response),
+            trailers_ok: Prepared::new([(&b"grpc-status"[..], &b"0"[..])]),
+            deadlines: Deadlines::default(),
+            events: VecDeque::new(),
+            ready: VecDeque::new(),
+            calls_bytes: 0,
+            user_agent: Arc::default(),
+            options,
+        }
+    }
+
+    /// Calls that are not over, or whose responses are not sent.
+    pub fn calls(&self) -> usize {
+        self.transport.http.open_streams()
+    }
+
+    /// Ends the connection gracefully: calls that are under way go on.
+    pub fn shut_down(&mut self) {
+        self.transport.http.shut_down();
+    }
+
+    /// Tells the client that the connection ends now, and why.
+    pub fn go_away(&mut self, why: &str) {
+        self.transport.http.go_away(ErrorCode::NO_ERROR, why);
+    }
+
+    /// Whether so much waits for the client that no further work should be done for it.
+    pub fn is_congested(&self) -> bool {
+        let http = &self.transport.http;
+        http.queued_bytes() + http.output_len() > self.options.max_unsent_bytes
+    }
+
+    /// Takes a call over, after [`ServerEvent::Call`].
+    pub fn accept(&mut self, call: CallId) -> Option<Accepted> {
+        let side = &mut self.transport.get_mut(call)?.side;
+        side.phase = Phase::Running;
+        side.accepted.take()
+    }
+
+    /// Reads the next request. `Pending` asks for it: a `Readable` event follows.
+    pub fn take_message(&mut self, call: CallId) -> Next<B> {
+        self.transport.take_message(call)
+    }
+
+    /// Sets the encoding of the messages that are sent compressed. Only before the first message or metadata.
+    pub fn set_encoding(&mut self, call: CallId, encoding: Encoding) {
+        if let Some(call) = self.transport.get_mut(call).filter(|call| !call.side.headers_sent) {
+            call.send_encoding = encoding;
+        }
+    }
+
+    /// Whether the initial metadata has been sent.
+    pub fn headers_are_sent(&self, call: CallId) -> bool {
+        self.transport.get(call).is_none_or(|call| call.side.headers_sent)
+    }
+
+    /// Sends the initial metadata. Does nothing if it has been sent, or the call is over.
+    pub fn send_initial_metadata(&mut self, call: CallId, metadata: &Metadata) {
+        let Some(entry) = self.transport.get_mut(call) else { return };
+        if std::mem::replace(&mut entry.side.headers_sent, true) {
+            return;
+        }
+        let (stream, encoding) = (entry.stream, entry.send_encoding);
+        let prepared = &mut self.responses[encoding as usize];
+        let http = &mut self.transport.http;
+        with_metadata(&[], metadata, |fields| {
+            let list = HeaderList { prepared: Some(prepared), fields };
+            // A stream that is gone has been reported.
+            let _ = http.send_headers(stream, list, false);
+        });
+    }
+
+    /// Sends a message, behind the initial metadata. The error is the status to finish the call with.
+    pub fn send_message(
+        &mut self,
+        call: CallId,
+        message: impl Payload,
+        compress: bool,
+    ) -> Result<Sent, Status> {
+        self.send_initial_metadata(call, &Metadata::new());
+        self.transport.send_message(call, message, compress, false)
+    }
+
+    /// Whether messages of the call wait for the windows: a `Writable` event follows when they no longer do.
+    pub fn is_queued(&self, call: CallId) -> bool {
+        self.transport.is_queued(call)
+    }
+
+    /// Ends the call with a status and trailing metadata, behind what is queued. Does nothing if it is over.
+    pub fn finish(&mut self, call: CallId, status: &Status, trailing: &Metadata) {
+        let Some(entry) = self.transport.get_mut(call) else { return };
+        let stream = entry.stream;
+        let headers_sent = entry.side.headers_sent;
+        let sent = self.send_trailers(stream, headers_sent, status, trailing);
+        self.close_stream(call, sent);
+    }
+
+    fn send_trailers(
+        &mut self,
+        stream: StreamKey,
+        headers_sent: bool,
+        status: &Status,
+        trailing: &Metadata,
+    ) -> Sent {
+        let message = percent::encode(&status.message);
+        let code = status.code.wire().as_bytes();
+        let mut own: [Pair<'_>; 4] = [
+            (b":status", b"200", Indexing::Always),
+            (b"content-type", b"application/grpc", Indexing::Always),
+            (b"grpc-status", code, Indexing::Always),
+            (b"grpc-message", &message, Indexing::WhenRepeated),
+        ];
+        let from = if headers_sent { 2 } else { 0 };
+        let to = if message.is_empty() { 3 } else { 4 };
+        let http = &mut self.transport.http;
+        let mut prepared = None;
+        let mut own = &mut own[from..to];
+        if headers_sent && status.is_ok() && message.is_empty() {
+            prepared = Some(&mut self.trailers_ok);
+            own = &mut [];
+        }
+        with_metadata(own, trailing, |fields| {
+            let list = HeaderList { prepared, fields };
+            http.send_trailers(stream, list).unwrap_or(Sent::Written)
+        })
+    }
+
+    /// The call is over for us. A client that still sends is told to stop (RFC 9113 §8.1).
+    fn close_stream(&mut self, call: CallId, sent: Sent) {
+        let Some(entry) = self.transport.get_mut(call) else { return };
+        if sent == Sent::Queued && !entry.received_all {
+            entry.side.phase = Phase::Closing;
+            return;
+        }
+        if !entry.received_all {
+            self.transport.reset(call, ErrorCode::NO_ERROR);
+        }
+        self.remove(call);
+    }
+
+    fn remove(&mut self, call: CallId) {
+        if let Some(entry) = self.transport.remove(call) {
+            self.calls_bytes -= CALL_COST + entry.side.metadata_size;
+        }
+    }
+
+    fn on_request(&mut self, stream: StreamKey, fields: &Fields, ended: bool, now: Instant) {
+        if self.calls_bytes > self.options.max_calls_bytes {
+            return self.transport.http.reset(stream, ErrorCode::REFUSED_STREAM);
+        }
+        let head = match parse_request(fields) {
+            Ok(head) => head,
+            Err(refusal) => return self.refuse(stream, ended, &refusal),
+        };
+        let path = fields.pseudo(Pseudo::Path).unwrap_or_default();
+        let method = self.methods.by_path.get(path).copied();
+        if method.is_none() && !self.methods.reports_unknown {
+            let status = Status::new(Code::Unimplemented, "Method not found!");
+            return self.refuse(stream, ended, &Refusal::Status(status));
+        }
+        let id = self.insert(stream, head, method, path, now);
+        if ended {
+            self.on_end(id);
+        }
+    }
+
+    fn insert(
+        &mut self,
+        stream: StreamKey,
+        head: RequestHead<'_>,
+        method: Option<Method>,
+        path: &[u8],
+        now: Instant,
+    ) -> CallId {
+        let deadline = head.timeout.and_then(|timeout| now.checked_add(timeout));
+        let is_unary = method.is_some_and(|method| !method.request_streaming);
+        let metadata_size = head.metadata.size();
+        let path = if method.is_none() { path } else { b"" };
+        let accepted = Accepted {
+            method: method.map(|method| method.index),
+            path: path.into(),
+            metadata: head.metadata,
+            user_agent: head.user_agent.map(|user_agent| self.share_user_agent(user_agent)),
+            deadline,
+        };
+        let side = Side {
+            phase: if is_unary { Phase::Waiting } else { Phase::Ready },
+            accepted: Some(accepted),
+            metadata_size,
+            headers_sent: false,
+        };
+        self.calls_bytes += CALL_COST + metadata_size;
+        self.transport.http.set_tag(stream, self.transport.next_tag());
+        let id = self.transport.insert(stream, side);
+        if let Some(call) = self.transport.get_mut(id) {
+            call.receive_encoding = head.encoding;
+            call.reading = is_unary;
+        }
+        if let Some(deadline) = deadline {
+            let transport = &self.transport;
+            self.deadlines.push(deadline, id, |id| transport.get(id).is_some());
+        }
+        if !is_unary {
+            self.ready.push_back(id);
+        }
+        id
+    }
+
+    /// The user-agent without a copy of it: it hardly ever changes.
+    fn share_user_agent(&mut self, user_agent: &[u8]) -> Arc<[u8]> {
+        if *self.user_agent != *user_agent {
+            self.user_agent = user_agent.into();
+        }
+        self.user_agent.clone()
+    }
+
+    /// Answers a request that does not become a call.
+    fn refuse(&mut self, stream: StreamKey, ended: bool, refusal: &Refusal) {
+        match refusal {
+            Refusal::Status(status) => {
+                self.send_trailers(stream, false, status, &Metadata::new());
+            }
+            Refusal::Http(status) => {
+                let fields: &[Pair<'_>] = &[(b":status", status, Indexing::Always)];
+                let list = HeaderList { prepared: None, fields };
+                let _ = self.transport.http.send_headers(stream, list, true);
+            }
+        }
+        if !ended {
+            self.transport.http.reset(stream, ErrorCode::NO_ERROR);
+        }
+    }
+
+    fn on_data(&mut self, id: CallId, data: &[u8], end_stream: bool) {
+        match self.transport.push(id, data) {
+            Ok(0) => {}
+            Ok(_) => self.on_message(id),
+            Err(status) => return self.fail(id, &status),
+        }
+        if end_stream {
+            self.on_end(id);
+        }
+    }
+
+    fn on_message(&mut self, id: CallId) {
+        let Some(call) = self.transport.get_mut(id) else { return };
+        match call.side.phase {
+            Phase::Waiting => {
+                call.side.phase = Phase::Ready;
+                call.reading = false;
+                self.ready.push_back(id);
+            }
+            Phase::Running if std::mem::take(&mut call.reading) => {
+                self.events.push_back(ServerEvent::Readable(id));
+            }
+            _ => {}
+        }
+    }
+
+    /// The client has ended its side.
+    fn on_end(&mut self, id: CallId) {
+        let Some(call) = self.transport.get_mut(id) else { return };
+        call.received_all = true;
+        if call.inbox.ends_within_message() {
+            let status = Status::new(Code::Internal, "Stream ended within a message");
+            return self.fail(id, &status);
+        }
+        match call.side.phase {
+            Phase::Waiting => {
+                let text = "The method requires exactly one request message.";
+                self.fail(id, &Status::new(Code::Unimplemented, text));
+            }
+            Phase::Running if std::mem::take(&mut call.reading) => {
+                self.events.push_back(ServerEvent::Readable(id));
+            }
+            Phase::Ready | Phase::Running | Phase::Closing => {}
+        }
+    }
+
+    /// Ends a call with a status of our own, and reports it.
+    fn fail(&mut self, id: CallId, status: &Status) {
+        let phase = self.transport.get(id).map(|call| call.side.phase);
+        match phase {
+            None | Some(Phase::Closing) => {}
+            Some(phase) => {
+                self.finish(id, status, &Metadata::new());
+                if phase == Phase::Running {
+                    self.events.push_back(ServerEvent::Cancelled(id));
+                }
+            }
+        }
+    }
+
+    /// The call's stream is gone.
+    fn cancel(&mut self, id: CallId) {
+        if self.transport.get(id).is_some_and(|call| call.side.phase == Phase::Running) {
+            self.events.push_back(ServerEvent::Cancelled(id));
+        }
+        self.remove(id);
+    }
+
+    /// Ends all calls with a status, because the server stops.
+    pub fn finish_all(&mut self, status: &Status) {
+        for id in self.transport.ids() {
+            self.fail(id, status);
+        }
+    }
+
+    /// Ends all calls, because the connection is lost.
+    pub fn close(&mut self) {
+        self.transport.http.discard_output();
+        for id in self.transport.ids() {
+            self.cancel(id);
+        }
+    }
+
+    /// The next event. Calls are not reported while the connection is congested.
+    pub fn next_event(&mut self) -> Option<ServerEvent> {
+        if let Some(event) = self.events.pop_front() {
+            return Some(event);
+        }
+        while let Some(id) = self.transport.next_sent() {
+            if self.transport.get(id).is_some_and(|call| call.side.phase == Phase::Closing) {
+                self.close_stream(id, Sent::Written);
+            } else {
+                return Some(ServerEvent::Writable(id));
+            }
+        }
+        while !self.is_congested()
+            && let Some(id) = self.ready.pop_front()
+        {
+            if self.transport.get(id).is_some_and(|call| call.side.phase == Phase::Ready) {
+                return Some(ServerEvent::Call(id));
+            }
+        }
+        None
+    }
+}
+
+impl<B: MessageBuffer> Engine for ServerConnection<B> {
+    fn http(&self) -> &Connection {
+        &self.transport.http
+    }
+
+    fn http_mut(&mut self) -> &mut Connection {
+        &mut self.transport.http
+    }
+
+    fn receive(&mut self, input: &mut &[u8], now: Instant) -> Result<(), Violation> {
+        while let Some(event) = self.transport.http.receive(input, now)? {
+            match event {
+                Event::Headers { stream, fields, end_stream, .. } => {
+                    self.on_request(stream, &fields, end_stream, now);
+                    self.transport.http.recycle(fields);
+                }
+                Event::Data { stream, tag, data, end_stream } => {
+                    match self.transport.by_tag(tag).map(|(id, _)| id) {
+                        Some(id) => self.on_data(id, data, end_stream),
+                        None => self.transport.http.release(stream, data.len()),
+                    }
+                }
+                Event::Trailers { tag, fields, .. } => {
+                    if let Some((id, _)) = self.transport.by_tag(tag) {
+                        self.on_end(id);
+                    }
+                    self.transport.http.recycle(fields);
+                }
+                Event::Reset { tag, .. } | Event::Failed { tag, .. } => {
+                    if let Some((id, _)) = self.transport.by_tag(tag) {
+                        self.cancel(id);
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.transport.unstick();
+        Ok(())
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.next()
+    }
+
+    fn expire(&mut self, now: Instant) {
+        while let Some(id) = self.deadlines.expired(now) {
+            self.fail(id, &Status::new(Code::DeadlineExceeded, "Deadline Exceeded"));
+        }
+    }
+}

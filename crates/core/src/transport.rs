@@ -1,0 +1,351 @@
+//! What both ends of a connection share: the calls on it, their content in both directions, and how much of it may be
+//! held (PROTOCOL-HTTP2.md, "HTTP2 Transport Mapping").
+
+use crate::compression::{Encoding, InflateError};
+use crate::message::{Inbox, MessageBuffer, Taken, prefix};
+use crate::status::{Code, Status};
+use oxgrpc_http2::{Connection, ErrorCode, NO_TAG, Payload, Role, Sent, StreamKey};
+use slab::Slab;
+use std::collections::VecDeque;
+
+/// Messages that are longer than their stream's window are let in whole, but only so many octets of them at once.
+/// Others wait at their window, so that a thousand half-sent messages do not add up.
+const LARGE_MESSAGES: usize = 16 << 20;
+
+/// How large messages may be.
+#[derive(Clone, Copy, Debug)]
+pub struct MessageLimits {
+    /// The longest message that is received, in octets, inflated.
+    pub max_receive_bytes: usize,
+    /// The longest message that is sent, in octets, before compression.
+    pub max_send_bytes: usize,
+}
+
+impl Default for MessageLimits {
+    /// grpcio's defaults: 4 MiB and no limit.
+    fn default() -> Self {
+        Self { max_receive_bytes: 4 << 20, max_send_bytes: usize::MAX }
+    }
+}
+
+/// Names a call of one connection. It never comes to mean another call.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct CallId {
+    index: u32,
+    generation: u32,
+}
+
+impl CallId {
+    /// A small number that no other call of the connection has at the same time.
+    pub fn index(self) -> usize {
+        self.index as usize
+    }
+}
+
+/// What reading a message comes to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next<B> {
+    /// A message.
+    Message(B),
+    /// None is there yet; a `Readable` event follows when one is.
+    Pending,
+    /// No more come.
+    End,
+    /// The next message cannot be read: the call's end, for the caller to carry out.
+    Failed(Status),
+}
+
+/// A message that is let in although it is longer than the window.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Grant {
+    None,
+    Waiting,
+    Given(usize),
+}
+
+/// A call on a connection; `S` is what the client's or the server's side adds.
+#[derive(Debug)]
+pub(crate) struct Call<B, S> {
+    generation: u32,
+    pub(crate) stream: StreamKey,
+    pub(crate) inbox: Inbox<B>,
+    /// The encoding of messages that the peer sends compressed.
+    pub(crate) receive_encoding: Encoding,
+    /// The encoding of messages that we send compressed.
+    pub(crate) send_encoding: Encoding,
+    /// A reader waits for the next message.
+    pub(crate) reading: bool,
+    /// The peer has ended its side.
+    pub(crate) received_all: bool,
+    grant: Grant,
+    pub(crate) side: S,
+}
+
+pub(crate) struct Transport<B, S> {
+    pub(crate) http: Connection,
+    pub(crate) calls: Slab<Call<B, S>>,
+    limits: MessageLimits,
+    generation: u32,
+    /// Octets of large messages that are let in.
+    granted: usize,
+    /// Calls that wait to let theirs in.
+    waiting: VecDeque<CallId>,
+}
+
+impl<B: MessageBuffer, S> Transport<B, S> {
+    pub(crate) fn new(http: Connection, limits: MessageLimits) -> Self {
+        Self {
+            http,
+            calls: Slab::new(),
+            limits,
+            generation: 0,
+            granted: 0,
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// The tag that the next [`insert`](Self::insert)ed call's stream must have.
+    pub(crate) fn next_tag(&self) -> u32 {
+        self.calls.vacant_key() as u32
+    }
+
+    pub(crate) fn insert(&mut self, stream: StreamKey, side: S) -> CallId {
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        let index = self.calls.insert(Call {
+            generation,
+            stream,
+            inbox: Inbox::new(),
+            receive_encoding: Encoding::Identity,
+            send_encoding: Encoding::Identity,
+            reading: false,
+            received_all: false,
+            grant: Grant::None,
+            side,
+        });
+        CallId { index: index as u32, generation }
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, id: CallId) -> Option<&Call<B, S>> {
+        self.calls.get(id.index()).filter(|call| call.generation == id.generation)
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, id: CallId) -> Option<&mut Call<B, S>> {
+        self.calls.get_mut(id.index()).filter(|call| call.generation == id.generation)
+    }
+
+    /// The call that an event's tag names.
+    #[inline]
+    pub(crate) fn by_tag(&mut self, tag: u32) -> Option<(CallId, &mut Call<B, S>)> {
+        let call = self.calls.get_mut(tag as usize)?;
+        Some((CallId { index: tag, generation: call.generation }, call))
+    }
+
+    pub(crate) fn ids(&self) -> Vec<CallId> {
+        let id = |(index, call): (usize, &Call<B, S>)| CallId {
+            index: index as u32,
+            generation: call.generation,
+        };
+        self.calls.iter().map(id).collect()
+    }
+
+    /// Forgets a call and what is unread of it. Its stream goes on without a name until it has ended.
+    pub(crate) fn remove(&mut self, id: CallId) -> Option<Call<B, S>> {
+        self.get(id)?;
+        let call = self.calls.try_remove(id.index())?;
+        self.http.set_tag(call.stream, NO_TAG);
+        let held = call.inbox.held();
+        if held > 0 {
+            self.http.release(call.stream, held);
+        }
+        if let Grant::Given(len) = call.grant {
+            self.end_grant(len);
+        }
+        Some(call)
+    }
+
+    /// Takes content in. Returns how many messages it completes; an error is the call's end.
+    pub(crate) fn push(&mut self, id: CallId, content: &[u8]) -> Result<usize, Status> {
+        let max = self.limits.max_receive_bytes;
+        let Some(call) = self.get_mut(id) else { return Ok(0) };
+        let held = call.inbox.held();
+        let pushed = call.inbox.push(content, max);
+        let dropped = held + content.len() - call.inbox.held();
+        if dropped > 0 {
+            let stream = call.stream;
+            self.http.release(stream, dropped);
+        }
+        let completed = pushed.map_err(|status| self.signed(status))?;
+        let Some(call) = self.get_mut(id) else { return Ok(0) };
+        if completed > 0
+            && let Grant::Given(len) = std::mem::replace(&mut call.grant, Grant::None)
+        {
+            self.end_grant(len);
+        }
+        self.let_in(id);
+        Ok(completed)
+    }
+
+    /// Lets a large message in, if its reader waits for it and there is room.
+    fn let_in(&mut self, id: CallId) {
+        let Some(call) = self.get_mut(id) else { return };
+        if !call.reading || call.grant != Grant::None {
+            return;
+        }
+        let Some((len, missing)) = call.inbox.incomplete() else { return };
+        let stream = call.stream;
+        if self.http.stream_window_available(stream) >= missing {
+            return;
+        }
+        if self.granted > 0 && self.granted + len > LARGE_MESSAGES {
+            if let Some(call) = self.get_mut(id) {
+                call.grant = Grant::Waiting;
+            }
+            self.waiting.push_back(id);
+            return;
+        }
+        self.give(id, len, missing);
+    }
+
+    fn give(&mut self, id: CallId, len: usize, missing: usize) {
+        let Some(call) = self.get_mut(id) else { return };
+        call.grant = Grant::Given(len);
+        let stream = call.stream;
+        self.granted += len;
+        self.http.grant(stream, missing);
+        let available = self.http.connection_window_available();
+        self.http.grant_connection(available.saturating_add(missing));
+    }
+
+    fn end_grant(&mut self, len: usize) {
+        self.granted -= len;
+        while let Some(&id) = self.waiting.front() {
+            let next = self.get_mut(id).filter(|call| call.grant == Grant::Waiting);
+            if let Some((len, missing)) = next.and_then(|call| call.inbox.incomplete()) {
+                if self.granted > 0 && self.granted + len > LARGE_MESSAGES {
+                    return;
+                }
+                self.give(id, len, missing);
+            }
+            self.waiting.pop_front();
+        }
+    }
+
+    /// After a batch of input: messages that were let in must not be stuck behind others' octets.
+    pub(crate) fn unstick(&mut self) {
+        const LEAST: usize = 64 << 10;
+        if self.granted > 0 && self.http.connection_window_available() < LEAST {
+            self.http.grant_connection(4 * LEAST);
+        }
+    }
+
+    /// Reads the next message of a call.
+    pub(crate) fn take_message(&mut self, id: CallId) -> Next<B> {
+        let max = self.limits.max_receive_bytes;
+        let Some(call) = self.get_mut(id) else { return Next::End };
+        let Some(taken) = call.inbox.take() else {
+            if call.received_all {
+                return Next::End;
+            }
+            call.reading = true;
+            self.let_in(id);
+            return Next::Pending;
+        };
+        call.reading = false;
+        let (stream, encoding) = (call.stream, call.receive_encoding);
+        self.http.release(stream, taken.content_len);
+        match inflate(taken, encoding, max) {
+            Ok(message) => Next::Message(message),
+            Err(status) => Next::Failed(self.signed(status)),
+        }
+    }
+
+    /// Sends a message; `end` ends our side behind it. The error is the call's end.
+    pub(crate) fn send_message(
+        &mut self,
+        id: CallId,
+        message: impl Payload,
+        compress: bool,
+        end: bool,
+    ) -> Result<Sent, Status> {
+        let max = self.limits.max_send_bytes.min(u32::MAX as usize);
+        let len = message.octets().len();
+        if len > max {
+            let text = format!("Sent message larger than max ({len} vs. {max})");
+            return Err(self.signed(Status::new(Code::ResourceExhausted, text)));
+        }
+        let Some(call) = self.get_mut(id) else { return Err(stream_is_gone()) };
+        let stream = call.stream;
+        let compressed = match compress {
+            true => call.send_encoding.compress(message.octets()),
+            false => None,
+        };
+        let sent = match compressed {
+            Some(compressed) => {
+                self.http.send_data(stream, &prefix(true, compressed.len()), &compressed[..], end)
+            }
+            None => self.http.send_data(stream, &prefix(false, len), message, end),
+        };
+        sent.map_err(|_| stream_is_gone())
+    }
+
+    /// Says in a status which end found the fault, as grpcio does: the other end sees it, too.
+    fn signed(&self, status: Status) -> Status {
+        let end = match self.http.role() {
+            Role::Client => "CLIENT",
+            Role::Server => "SERVER",
+        };
+        Status::new(status.code, format!("{end}: {}", status.message))
+    }
+
+    /// Whether messages of the call wait for a window or for room in the output.
+    pub(crate) fn is_queued(&self, id: CallId) -> bool {
+        self.get(id).is_some_and(|call| self.http.is_queued(call.stream))
+    }
+
+    /// A call whose queued data is now within the windows.
+    pub(crate) fn next_sent(&mut self) -> Option<CallId> {
+        loop {
+            let (stream, tag) = self.http.next_sent()?;
+            if let Some((id, call)) = self.by_tag(tag)
+                && call.stream == stream
+            {
+                return Some(id);
+            }
+        }
+    }
+
+    /// Resets a call's stream, if it is still open.
+    pub(crate) fn reset(&mut self, id: CallId, code: ErrorCode) {
+        if let Some(stream) = self.get(id).map(|call| call.stream) {
+            self.http.reset(stream, code);
+        }
+    }
+}
+
+fn stream_is_gone() -> Status {
+    Status::new(Code::Internal, "The stream has ended")
+}
+
+fn inflate<B: MessageBuffer>(taken: Taken<B>, encoding: Encoding, max: usize) -> Result<B, Status> {
+    if !taken.compressed {
+        return Ok(taken.message);
+    }
+    let wire = taken.message.octets();
+    match encoding.inflate(wire, max) {
+        Ok(message) => Ok(B::copy_of(&message)),
+        Err(InflateError::TooLarge) => {
+            let len = wire.len();
+            let text = format!(
+                "Received message larger than max (more than {max} inflated from {len} vs. {max})"
+            );
+            Err(Status::new(Code::ResourceExhausted, text))
+        }
+        Err(InflateError::Corrupt) => {
+            let text = format!("A compressed message is not in the encoding '{}'", encoding.name());
+            Err(Status::new(Code::Internal, text))
+        }
+    }
+}
