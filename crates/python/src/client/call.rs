@@ -1,0 +1,479 @@
+//! Calls: what a stub returns. One state for all four kinds; the classes differ in what they offer.
+
+use super::classes::{StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall};
+use super::link::ClientLink;
+use super::method::{Kind, Method, Request};
+use super::operation::{CallOperation, What};
+use super::subchannel::Subchannel;
+use crate::awaitable::Awaitable;
+use crate::gil::GilCell;
+use crate::message::Message;
+use crate::port::{Port, Ready};
+use oxgrpc_core::{CallId, Code, Metadata, Next, Outcome, Status};
+use pyo3::PyClassInitializer;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use smallvec::SmallVec;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The details of a call that this side has cancelled, as grpcio words them.
+pub(crate) const CANCELLED_LOCALLY: &str = "Locally cancelled by application!";
+
+/// Where a call is.
+pub(crate) enum Place {
+    /// It waits for a connection. The timer ends it at its deadline.
+    Pending { request: Box<Request>, message: Option<Py<PyBytes>>, timer: Option<Py<PyAny>> },
+    /// It runs, or what has come is not read yet.
+    Active(Py<ClientLink>, CallId),
+    /// Nothing of it is anywhere else.
+    Over,
+}
+
+/// What somebody waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Wait {
+    /// For a connection.
+    Started,
+    /// For the initial metadata.
+    Headers,
+    /// For the next message.
+    Readable,
+    /// For what is queued to be within the windows.
+    Writable,
+    /// For the end.
+    Ended,
+}
+
+/// The only response of a call.
+pub(super) enum Response {
+    None,
+    Raw(Message),
+    Read(Py<PyAny>),
+}
+
+/// Whether a stream is iterated or read and written by hand: not both (grpcio's rule).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Style {
+    Unknown,
+    Iterator,
+    ReadWrite,
+}
+
+pub(crate) struct State {
+    pub(super) place: Place,
+    pub(super) initial: Option<Metadata>,
+    pub(super) outcome: Option<Outcome>,
+    pub(super) response: Response,
+    /// Cancelled by this side: awaiting raises CancelledError instead of AioRpcError.
+    pub(super) locally_cancelled: bool,
+    pub(super) waiters: SmallVec<[(Wait, Py<Awaitable>); 1]>,
+    pub(super) done_callbacks: Vec<Py<PyAny>>,
+    pub(super) request_style: Style,
+    pub(super) response_style: Style,
+    pub(super) requests_ended: bool,
+    /// The task that sends the request iterator's messages.
+    pub(super) request_task: Option<Py<PyAny>>,
+    /// What drives the call where it is used as a coroutine.
+    pub(super) coroutine: Option<Py<Awaitable>>,
+}
+
+impl State {
+    fn is_done(&self) -> bool {
+        self.outcome.is_some() && matches!(self.place, Place::Over)
+    }
+}
+
+/// A call. It ends with the server's status, at its deadline, or when it is cancelled; the call of a stream that nobody
+/// keeps any more is cancelled.
+#[pyclass(frozen, subclass, weakref, module = "oxgrpc._native", name = "Call")]
+pub(crate) struct Call {
+    pub(crate) port: Py<Port>,
+    subchannel: Py<Subchannel>,
+    pub(crate) method: Arc<Method>,
+    deadline: Option<Instant>,
+    pub(crate) state: GilCell<State>,
+}
+
+impl Call {
+    /// A call of the class that its method's kind has.
+    pub(crate) fn create<'py>(
+        subchannel: &Bound<'py, Subchannel>,
+        method: Arc<Method>,
+        deadline: Option<Instant>,
+        place: Place,
+        request_style: Style,
+    ) -> PyResult<Bound<'py, Self>> {
+        let py = subchannel.py();
+        let kind = method.kind;
+        let call = Self {
+            port: subchannel.get().port().clone_ref(py),
+            subchannel: subchannel.clone().unbind(),
+            method,
+            deadline,
+            state: GilCell::new(State {
+                place,
+                initial: None,
+                outcome: None,
+                response: Response::None,
+                locally_cancelled: false,
+                waiters: SmallVec::new(),
+                done_callbacks: Vec::new(),
+                request_style,
+                response_style: Style::Unknown,
+                requests_ended: false,
+                request_task: None,
+                coroutine: None,
+            }),
+        };
+        let base = PyClassInitializer::from(call);
+        Ok(match kind {
+            Kind::UnaryUnary => Bound::new(py, base.add_subclass(UnaryUnaryCall))?.into_super(),
+            Kind::UnaryStream => Bound::new(py, base.add_subclass(UnaryStreamCall))?.into_super(),
+            Kind::StreamUnary => Bound::new(py, base.add_subclass(StreamUnaryCall))?.into_super(),
+            Kind::StreamStream => Bound::new(py, base.add_subclass(StreamStreamCall))?.into_super(),
+        })
+    }
+
+    pub(crate) fn has_unary_response(&self) -> bool {
+        matches!(self.method.kind, Kind::UnaryUnary | Kind::StreamUnary)
+    }
+
+    pub(crate) fn set_request_task(&self, py: Python<'_>, task: Py<PyAny>) {
+        self.state.with(py, |state| state.request_task = Some(task));
+    }
+
+    /// Its connection and its name there, while it has one.
+    pub(crate) fn active(&self, py: Python<'_>) -> Option<(Py<ClientLink>, CallId)> {
+        self.state.with(py, |state| match &state.place {
+            Place::Active(link, id) => Some((link.clone_ref(py), *id)),
+            Place::Pending { .. } | Place::Over => None,
+        })
+    }
+
+    /// Whether a call that is in line for a connection waits for it however long it takes; `None` if it is not in line.
+    pub(crate) fn waits_for_ready(&self, py: Python<'_>) -> Option<bool> {
+        self.state.with(py, |state| match &state.place {
+            Place::Pending { request, .. } => Some(request.wait_for_ready),
+            Place::Active(..) | Place::Over => None,
+        })
+    }
+
+    /// Lets somebody wait.
+    pub(crate) fn wait(&self, py: Python<'_>, wait: Wait, awaitable: &Bound<'_, Awaitable>) {
+        let awaitable = awaitable.clone().unbind();
+        self.state.with(py, |state| state.waiters.push((wait, awaitable)));
+    }
+
+    fn wake(&self, py: Python<'_>, wakes: impl Fn(Wait) -> bool) {
+        let woken: SmallVec<[Py<Awaitable>; 1]> = self.state.with(py, |state| {
+            let mut woken = SmallVec::new();
+            let mut at = 0;
+            while at < state.waiters.len() {
+                if wakes(state.waiters[at].0) {
+                    woken.push(state.waiters.remove(at).1);
+                } else {
+                    at += 1;
+                }
+            }
+            woken
+        });
+        for awaitable in woken {
+            self.port.get().enqueue(py, Ready::Wake(awaitable));
+        }
+    }
+
+    /// A connection has been found and the request is on it.
+    pub(crate) fn on_started(&self, py: Python<'_>, link: Py<ClientLink>, id: CallId) {
+        let before = self
+            .state
+            .with(py, |state| std::mem::replace(&mut state.place, Place::Active(link, id)));
+        cancel_timer(py, before);
+        self.wake(py, |wait| wait == Wait::Started);
+    }
+
+    pub(crate) fn on_headers(&self, py: Python<'_>, metadata: Metadata) {
+        self.state.with(py, |state| state.initial = Some(metadata));
+        self.wake(py, |wait| wait == Wait::Headers);
+    }
+
+    pub(crate) fn on_readable(&self, py: Python<'_>) {
+        self.wake(py, |wait| wait == Wait::Readable);
+    }
+
+    pub(crate) fn on_writable(&self, py: Python<'_>) {
+        self.wake(py, |wait| wait == Wait::Writable);
+    }
+
+    /// The call has ended on its connection. A unary response has been taken off it, and nothing is left there.
+    pub(crate) fn on_ended(
+        slf: &Bound<'_, Self>,
+        initial: Option<Metadata>,
+        mut outcome: Outcome,
+        response: Option<Next<Message>>,
+    ) {
+        let mut message = Response::None;
+        match response {
+            Some(Next::Message(raw)) if outcome.status.is_ok() => message = Response::Raw(raw),
+            Some(Next::Failed(status)) if outcome.status.is_ok() => outcome.status = status,
+            _ => {}
+        }
+        let py = slf.py();
+        let unary = slf.get().has_unary_response();
+        let dropped = slf.get().state.with(py, |state| {
+            if state.initial.is_none() {
+                state.initial = initial;
+            }
+            let place = unary.then(|| std::mem::replace(&mut state.place, Place::Over));
+            (place, std::mem::replace(&mut state.response, message))
+        });
+        drop(dropped);
+        // A stream whose responses are not all read is not done yet: they can be read, or cancelled.
+        if let Some((link, id)) = slf.get().active(py)
+            && !link.get().has_message(py, id)
+        {
+            Self::leave(slf);
+        }
+        Self::end(slf, outcome, false);
+    }
+
+    /// Ends the call with a status of our own; it is told to its server by resetting the stream.
+    pub(crate) fn fail(slf: &Bound<'_, Self>, status: Status) {
+        let outcome = Outcome { status, trailing: Metadata::new(), is_remote: false };
+        Self::leave(slf);
+        Self::end(slf, outcome, false);
+    }
+
+    /// Cancels the call. `false`: it had ended.
+    pub(crate) fn cancel_with(slf: &Bound<'_, Self>, details: &'static str) -> bool {
+        let py = slf.py();
+        if slf.get().is_done(py) {
+            return false;
+        }
+        let unread = slf.get().state.with(py, |state| state.outcome.take());
+        drop(unread);
+        let status = Status::new(Code::Cancelled, details);
+        let outcome = Outcome { status, trailing: Metadata::new(), is_remote: false };
+        Self::leave(slf);
+        Self::end(slf, outcome, true);
+        true
+    }
+
+    /// Takes the call off its connection, or out of the line for one.
+    pub(crate) fn leave(slf: &Bound<'_, Self>) {
+        let py = slf.py();
+        let place =
+            slf.get().state.with(py, |state| std::mem::replace(&mut state.place, Place::Over));
+        match &place {
+            Place::Active(link, id) => ClientLink::forget(link.bind(py), *id),
+            Place::Pending { .. } => Subchannel::calls_changed(slf.get().subchannel.bind(py)),
+            Place::Over => {}
+        }
+        cancel_timer(py, place);
+        Self::settle(slf);
+    }
+
+    fn end(slf: &Bound<'_, Self>, outcome: Outcome, locally_cancelled: bool) {
+        let py = slf.py();
+        let me = slf.get();
+        let ended = me.state.with(py, |state| {
+            if state.outcome.is_some() {
+                return None;
+            }
+            state.outcome = Some(outcome);
+            state.locally_cancelled = locally_cancelled;
+            Some(state.request_task.take())
+        });
+        let Some(request_task) = ended else { return };
+        if let Some(task) = request_task {
+            // It may be about to send: cancelling a task that is done does nothing.
+            let _ = task.call_method0(py, intern!(py, "cancel"));
+        }
+        me.wake(py, |_| true);
+        Self::settle(slf);
+    }
+
+    /// Calls the done callbacks, once the call is done.
+    fn settle(slf: &Bound<'_, Self>) {
+        let py = slf.py();
+        let callbacks = slf.get().state.with(py, |state| match state.is_done() {
+            true => std::mem::take(&mut state.done_callbacks),
+            false => Vec::new(),
+        });
+        for callback in callbacks {
+            let argument = slf.clone().into_any().unbind();
+            slf.get().port.get().enqueue(py, Ready::Call(callback, argument));
+        }
+    }
+
+    /// Whether the call has ended and all its responses are read, or dropped.
+    pub(crate) fn is_done(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.is_done())
+    }
+
+    /// Whether the status is known.
+    pub(crate) fn has_ended(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.outcome.is_some())
+    }
+
+    pub(super) fn operation(slf: &Bound<'_, Self>, what: What) -> PyResult<Py<Awaitable>> {
+        let operation = CallOperation::new(slf.clone().unbind(), what);
+        Awaitable::new(slf.py(), &slf.get().port, operation)
+    }
+}
+
+fn cancel_timer(py: Python<'_>, place: Place) {
+    if let Place::Pending { timer: Some(timer), .. } = place {
+        let _ = timer.call_method0(py, intern!(py, "cancel"));
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if self.state.get_mut().is_done() {
+            return;
+        }
+        let place = std::mem::replace(&mut self.state.get_mut().place, Place::Over);
+        // A finalizer may run while an exception is on its way: it must not get lost.
+        Python::try_attach(|py| {
+            let pending = PyErr::take(py);
+            if let Place::Active(link, id) = place {
+                ClientLink::forget(link.bind(py), id);
+            }
+            if let Some(task) = self.state.get_mut().request_task.take() {
+                let _ = task.call_method0(py, intern!(py, "cancel"));
+            }
+            if let Some(error) = pending {
+                error.restore(py);
+            }
+        });
+    }
+}
+
+/// What every call offers (`grpc.aio.Call`).
+#[pymethods]
+impl Call {
+    /// The server's initial metadata, as soon as it has come.
+    #[pyo3(name = "initial_metadata")]
+    fn py_initial_metadata(slf: &Bound<'_, Self>) -> PyResult<Py<Awaitable>> {
+        Self::operation(slf, What::InitialMetadata)
+    }
+
+    /// The server's trailing metadata, once the call has ended.
+    #[pyo3(name = "trailing_metadata")]
+    fn py_trailing_metadata(slf: &Bound<'_, Self>) -> PyResult<Py<Awaitable>> {
+        Self::operation(slf, What::TrailingMetadata)
+    }
+
+    /// The status code, once the call has ended.
+    #[pyo3(name = "code")]
+    fn py_code(slf: &Bound<'_, Self>) -> PyResult<Py<Awaitable>> {
+        Self::operation(slf, What::Code)
+    }
+
+    /// The status message, once the call has ended.
+    #[pyo3(name = "details")]
+    fn py_details(slf: &Bound<'_, Self>) -> PyResult<Py<Awaitable>> {
+        Self::operation(slf, What::Details)
+    }
+
+    /// Where the status comes from, once the call has ended.
+    #[pyo3(name = "debug_error_string")]
+    fn py_debug_error_string(slf: &Bound<'_, Self>) -> PyResult<Py<Awaitable>> {
+        Self::operation(slf, What::DebugErrorString)
+    }
+
+    /// Waits until the call is on a connection; raises if it has failed before.
+    fn wait_for_connection(slf: &Bound<'_, Self>) -> PyResult<Py<Awaitable>> {
+        Self::operation(slf, What::Connection)
+    }
+
+    fn cancelled(&self, py: Python<'_>) -> bool {
+        self.is_done(py) && self.verdict(py).is_some_and(|(code, _)| code == Code::Cancelled)
+    }
+
+    fn done(&self, py: Python<'_>) -> bool {
+        self.is_done(py)
+    }
+
+    fn cancel(slf: &Bound<'_, Self>) -> bool {
+        Self::cancel_with(slf, CANCELLED_LOCALLY)
+    }
+
+    /// Seconds until the deadline, not less than 0; `None` where there is none.
+    fn time_remaining(&self) -> Option<f64> {
+        let deadline = self.deadline?;
+        Some(deadline.saturating_duration_since(Instant::now()).as_secs_f64())
+    }
+
+    /// Calls `callback(call)` once the call has ended; at once if it has.
+    fn add_done_callback(slf: &Bound<'_, Self>, callback: Py<PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let rejected = slf.get().state.with(py, |state| match state.is_done() {
+            false => {
+                state.done_callbacks.push(callback);
+                None
+            }
+            true => Some(callback),
+        });
+        match rejected {
+            Some(callback) => callback.call1(py, (slf,)).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// The deadline of a call that still waits for a connection has passed.
+    fn on_deadline(slf: &Bound<'_, Self>) {
+        if !slf.get().is_done(slf.py()) {
+            Self::fail(slf, Status::new(Code::DeadlineExceeded, "Deadline Exceeded"));
+        }
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let py = slf.py();
+        let class = slf.get_type().name()?;
+        Ok(match slf.get().verdict(py) {
+            None => format!("<{class} of RPC that is under way>"),
+            Some((code, _)) => format!(
+                "<{class} of RPC that terminated with:\n\tstatus = {code}\n\tdetails = \"{}\"\n>",
+                slf.get().details(py)
+            ),
+        })
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.port)?;
+        visit.call(&self.subchannel)?;
+        self.state.traverse(|state| {
+            match &state.place {
+                Place::Active(link, _) => visit.call(link)?,
+                Place::Pending { timer: Some(timer), .. } => visit.call(timer)?,
+                Place::Pending { .. } | Place::Over => {}
+            }
+            if let Response::Read(object) = &state.response {
+                visit.call(object)?;
+            }
+            for (_, awaitable) in &state.waiters {
+                visit.call(awaitable)?;
+            }
+            for callback in &state.done_callbacks {
+                visit.call(callback)?;
+            }
+            if let Some(coroutine) = &state.coroutine {
+                visit.call(coroutine)?;
+            }
+            state.request_task.as_ref().map_or(Ok(()), |task| visit.call(task))
+        })
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        let dropped = self.state.with(py, |state| {
+            let response = std::mem::replace(&mut state.response, Response::None);
+            let waiters = (std::mem::take(&mut state.waiters), state.coroutine.take());
+            (response, waiters, std::mem::take(&mut state.done_callbacks))
+        });
+        drop(dropped);
+    }
+}

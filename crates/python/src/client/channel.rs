@@ -1,0 +1,267 @@
+//! A channel. It belongs to no event loop: each loop that uses it has a connection of its own.
+
+use super::method::{Kind, Method};
+use super::multicallable;
+use super::subchannel::Subchannel;
+use crate::awaitable::Awaitable;
+use crate::gil::GilCell;
+use crate::names::names;
+use crate::options::Options;
+use crate::port::{Port, current_loop};
+use oxgrpc_core::{BackoffOptions, ClientOptions, Connectivity, Encoding};
+use oxgrpc_io::Target;
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString};
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// What all connections of a channel share.
+pub(crate) struct Config {
+    pub(crate) target: Target,
+    pub(crate) client: ClientOptions,
+    pub(crate) backoff: BackoffOptions,
+    /// How messages are compressed unless a call says otherwise.
+    pub(crate) encoding: Encoding,
+}
+
+#[derive(Default)]
+struct State {
+    /// One a loop, the one used last in front.
+    subchannels: SmallVec<[Py<Subchannel>; 1]>,
+    /// `close` has begun: no new calls.
+    closing: bool,
+}
+
+/// The native part of `grpc.aio.Channel`.
+#[pyclass(frozen, weakref, module = "oxgrpc._native", name = "Channel")]
+pub(crate) struct Channel {
+    config: Arc<Config>,
+    state: GilCell<State>,
+}
+
+impl Channel {
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The running loop's part of the channel.
+    pub(crate) fn subchannel<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Subchannel>> {
+        let py = slf.py();
+        let me = slf.get();
+        let event_loop = current_loop(py)?;
+        let (closing, found) = me.state.with(py, |state| {
+            let at = state.subchannels.iter().position(|sub| sub.get().loop_is(&event_loop));
+            let found = at.map(|at| {
+                state.subchannels.swap(0, at);
+                state.subchannels[0].bind(py).clone()
+            });
+            (state.closing, found)
+        });
+        if closing {
+            let error = names(py)?.usage_error.bind(py).call1(("Channel is closed.",))?;
+            return Err(PyErr::from_value(error));
+        }
+        if let Some(found) = found {
+            return Ok(found);
+        }
+        let subchannel = Subchannel::new(py, Port::of(&event_loop)?, me.config.clone())?;
+        me.forget_closed_loops(py);
+        let kept = subchannel.clone_ref(py);
+        me.state.with(py, |state| state.subchannels.insert(0, kept));
+        Ok(subchannel.into_bound(py))
+    }
+
+    /// A loop that is closed takes its connections with it.
+    fn forget_closed_loops(&self, py: Python<'_>) {
+        let all = self.state.with(py, |state| std::mem::take(&mut state.subchannels));
+        let (closed, open): (SmallVec<[_; 1]>, SmallVec<[_; 1]>) =
+            all.into_iter().partition(|sub| sub.get().port().get().is_closed(py));
+        self.state.with(py, |state| state.subchannels = open);
+        drop(closed);
+    }
+
+    fn current(&self, py: Python<'_>) -> PyResult<Option<Py<Subchannel>>> {
+        let event_loop = current_loop(py)?;
+        Ok(self.state.with(py, |state| {
+            let found = state.subchannels.iter().find(|sub| sub.get().loop_is(&event_loop));
+            found.map(|sub| sub.clone_ref(py))
+        }))
+    }
+
+    fn method(
+        slf: &Bound<'_, Self>,
+        kind: Kind,
+        path: &Bound<'_, PyAny>,
+        serializer: Option<Py<PyAny>>,
+        deserializer: Option<Py<PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let path: Box<[u8]> = if let Ok(path) = path.cast::<PyString>() {
+            path.to_cow()?.as_bytes().into()
+        } else if let Ok(path) = path.cast::<PyBytes>() {
+            path.as_bytes().into()
+        } else {
+            return Err(PyTypeError::new_err(format!("a method is a str, not {path}")));
+        };
+        let printable = |octet: &u8| matches!(octet, b'!'..=b'~');
+        if path.first() != Some(&b'/') || !path.iter().all(printable) {
+            let path = String::from_utf8_lossy(&path);
+            let text = format!("a method is written /package.Service/Method, not '{path}'");
+            return Err(PyValueError::new_err(text));
+        }
+        for function in [&serializer, &deserializer].into_iter().flatten() {
+            let function = function.bind(slf.py());
+            if !function.is_callable() {
+                return Err(PyTypeError::new_err(format!("{function} is not callable")));
+            }
+        }
+        let method = Method { kind, path, serializer, deserializer };
+        multicallable::create(slf.py(), slf.clone().unbind(), method)
+    }
+}
+
+#[pymethods]
+impl Channel {
+    #[new]
+    #[pyo3(signature = (target, options=None, compression=None))]
+    fn new(
+        target: &str,
+        options: Option<&Bound<'_, PyAny>>,
+        compression: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let parsed =
+            Target::parse(target).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        let options = Options::read(options, compression)?;
+        let user_agent = options.user_agent();
+        let config = Config {
+            target: parsed,
+            client: ClientOptions {
+                http: options.http,
+                limits: options.limits,
+                scheme: "http",
+                authority: options.authority.unwrap_or_else(|| Target::authority(target)),
+                user_agent,
+            },
+            backoff: options.backoff,
+            encoding: options.encoding,
+        };
+        Ok(Self { config: Arc::new(config), state: GilCell::new(State::default()) })
+    }
+
+    #[pyo3(signature = (method, request_serializer=None, response_deserializer=None))]
+    fn unary_unary(
+        slf: &Bound<'_, Self>,
+        method: &Bound<'_, PyAny>,
+        request_serializer: Option<Py<PyAny>>,
+        response_deserializer: Option<Py<PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        Self::method(slf, Kind::UnaryUnary, method, request_serializer, response_deserializer)
+    }
+
+    #[pyo3(signature = (method, request_serializer=None, response_deserializer=None))]
+    fn unary_stream(
+        slf: &Bound<'_, Self>,
+        method: &Bound<'_, PyAny>,
+        request_serializer: Option<Py<PyAny>>,
+        response_deserializer: Option<Py<PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        Self::method(slf, Kind::UnaryStream, method, request_serializer, response_deserializer)
+    }
+
+    #[pyo3(signature = (method, request_serializer=None, response_deserializer=None))]
+    fn stream_unary(
+        slf: &Bound<'_, Self>,
+        method: &Bound<'_, PyAny>,
+        request_serializer: Option<Py<PyAny>>,
+        response_deserializer: Option<Py<PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        Self::method(slf, Kind::StreamUnary, method, request_serializer, response_deserializer)
+    }
+
+    #[pyo3(signature = (method, request_serializer=None, response_deserializer=None))]
+    fn stream_stream(
+        slf: &Bound<'_, Self>,
+        method: &Bound<'_, PyAny>,
+        request_serializer: Option<Py<PyAny>>,
+        response_deserializer: Option<Py<PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        Self::method(slf, Kind::StreamStream, method, request_serializer, response_deserializer)
+    }
+
+    /// The state on the running loop; `try_to_connect` begins to connect if it is idle.
+    #[pyo3(signature = (try_to_connect=false))]
+    fn get_state(slf: &Bound<'_, Self>, try_to_connect: bool) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        let me = slf.get();
+        let connectivity = if me.state.with(py, |state| state.closing) {
+            Connectivity::Shutdown
+        } else if try_to_connect {
+            let subchannel = Self::subchannel(slf)?;
+            Subchannel::connect(&subchannel);
+            subchannel.get().connectivity(py)
+        } else {
+            me.current(py)?.map_or(Connectivity::Idle, |sub| sub.get().connectivity(py))
+        };
+        Ok(names(py)?.connectivities[connectivity as usize].clone_ref(py))
+    }
+
+    /// Waits until the state, by its number, is another than `last`.
+    fn wait_for_state_change(slf: &Bound<'_, Self>, last: usize) -> PyResult<Py<Awaitable>> {
+        const STATES: [Connectivity; 5] = [
+            Connectivity::Idle,
+            Connectivity::Connecting,
+            Connectivity::Ready,
+            Connectivity::TransientFailure,
+            Connectivity::Shutdown,
+        ];
+        let last = *STATES.get(last).ok_or_else(|| PyValueError::new_err("no such state"))?;
+        Subchannel::wait_for_change(&Self::subchannel(slf)?, last)
+    }
+
+    /// Refuses new calls from now on.
+    fn stop_accepting(&self, py: Python<'_>) {
+        self.state.with(py, |state| state.closing = true);
+    }
+
+    /// Waits until no call is under way on the running loop; `None` if none was ever made there.
+    fn wait_for_idle(&self, py: Python<'_>) -> PyResult<Option<Py<Awaitable>>> {
+        match self.current(py)? {
+            Some(subchannel) => Subchannel::wait_for_idle(subchannel.bind(py)).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Cancels all calls and closes the connections.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let current = self.current(py)?;
+        let all = self.state.with(py, |state| {
+            state.closing = true;
+            std::mem::take(&mut state.subchannels)
+        });
+        for subchannel in all {
+            if current.as_ref().is_some_and(|current| current.is(&subchannel)) {
+                Subchannel::close(subchannel.bind(py));
+            } else {
+                subchannel.get().abandon(py);
+            }
+        }
+        Ok(())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.state.traverse(|state| state.subchannels.iter().try_for_each(|sub| visit.call(sub)))
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        for subchannel in self.state.with(py, |state| std::mem::take(&mut state.subchannels)) {
+            subchannel.get().abandon(py);
+        }
+    }
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        Python::try_attach(|py| self.__clear__(py));
+    }
+}

@@ -1,0 +1,400 @@
+//! A client's connection on a loop, and the calls that run on it.
+
+use super::call::Call;
+use super::method::Request;
+use super::subchannel::Subchannel;
+use crate::gil::GilCell;
+use crate::link::{self, AnyLink, Driven, End, Link};
+use crate::message::{Message, Outgoing};
+use crate::names::log;
+use crate::port::Port;
+use oxgrpc_core::{
+    CallId, ClientConnection, ClientEvent, Code, Engine, Metadata, Next, Outcome, StartError,
+    Status,
+};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyWeakrefMethods, PyWeakrefReference};
+use smallvec::SmallVec;
+use std::time::Instant;
+
+/// How a connection refers to a call.
+pub(crate) enum CallRef {
+    /// A unary response comes to its end whether or not somebody keeps the call.
+    Strong(Py<Call>),
+    /// A stream of responses that nobody keeps is cancelled: see [`Call`]'s end.
+    Weak(Py<PyWeakrefReference>),
+}
+
+impl CallRef {
+    pub(crate) fn new(call: &Bound<'_, Call>) -> PyResult<Self> {
+        Ok(match call.get().has_unary_response() {
+            true => Self::Strong(call.clone().unbind()),
+            false => Self::Weak(PyWeakrefReference::new(call)?.unbind()),
+        })
+    }
+
+    pub(crate) fn upgrade<'py>(&self, py: Python<'py>) -> Option<Bound<'py, Call>> {
+        match self {
+            Self::Strong(call) => Some(call.bind(py).clone()),
+            Self::Weak(call) => call.bind(py).upgrade()?.cast_into().ok(),
+        }
+    }
+
+    /// Whether the call is still in line for a connection.
+    pub(crate) fn is_pending(&self, py: Python<'_>) -> bool {
+        self.upgrade(py).is_some_and(|call| call.get().waits_for_ready(py).is_some())
+    }
+
+    fn clone_ref(&self, py: Python<'_>) -> Self {
+        match self {
+            Self::Strong(call) => Self::Strong(call.clone_ref(py)),
+            Self::Weak(call) => Self::Weak(call.clone_ref(py)),
+        }
+    }
+
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Strong(call) => visit.call(call),
+            Self::Weak(call) => visit.call(call),
+        }
+    }
+}
+
+/// The calls of a connection, by [`CallId::index`].
+type Slots = Vec<Option<(CallId, CallRef)>>;
+
+/// A client's connection.
+#[pyclass(frozen, module = "oxgrpc._native", name = "ClientLink")]
+pub(crate) struct ClientLink {
+    subchannel: Py<Subchannel>,
+    port: Py<Port>,
+    link: GilCell<Link<ClientConnection<Message>>>,
+    calls: GilCell<Slots>,
+}
+
+/// What an event means to a call. It is collected while the engine is borrowed, and carried out after.
+enum Action {
+    Headers(CallRef, Metadata),
+    Readable(CallRef),
+    Writable(CallRef),
+    /// The response, if it is the only one, has been taken out already.
+    Ended(CallRef, Option<Metadata>, Outcome, Option<Next<Message>>),
+    Settings,
+    GoAway(Code, String),
+}
+
+impl ClientLink {
+    pub(crate) fn new(
+        py: Python<'_>,
+        subchannel: &Bound<'_, Subchannel>,
+        link: Link<ClientConnection<Message>>,
+    ) -> PyResult<Py<Self>> {
+        Py::new(
+            py,
+            Self {
+                subchannel: subchannel.clone().unbind(),
+                port: subchannel.get().port().clone_ref(py),
+                link: GilCell::new(link),
+                calls: GilCell::new(Vec::new()),
+            },
+        )
+    }
+
+    /// Starts a call, and sends its only request. The call itself is told to the link with [`attach`](Self::attach).
+    pub(crate) fn start(
+        &self,
+        py: Python<'_>,
+        request: &Request,
+        message: Option<&Bound<'_, PyBytes>>,
+    ) -> Result<CallId, StartError> {
+        self.link.with(py, |link| {
+            let engine = &mut link.engine;
+            let id = engine.start(&request.head(), Instant::now())?;
+            if let Some(message) = message {
+                let sent = engine.send_message(id, Outgoing::new(message), true, true);
+                if let Err(status) = sent {
+                    engine.forget(id);
+                    return Err(StartError::Failed(status));
+                }
+            }
+            Ok(id)
+        })
+    }
+
+    pub(crate) fn attach(&self, py: Python<'_>, id: CallId, call: CallRef) {
+        self.calls.with(py, |calls| {
+            if calls.len() <= id.index() {
+                calls.resize_with(id.index() + 1, || None);
+            }
+            calls[id.index()] = Some((id, call));
+        });
+    }
+
+    /// Writes what a call has produced: at once if it is alone, with the others' otherwise.
+    pub(crate) fn flush_call(slf: &Bound<'_, Self>) {
+        let py = slf.py();
+        let me = slf.get();
+        let is_alone = me.link.with(py, |link| link.engine.calls() == 1);
+        if is_alone && !me.port.get().is_turning(py) {
+            link::flush(slf);
+        } else {
+            link::flush_later(slf);
+        }
+        link::update_timer(slf);
+    }
+
+    /// Reads a call's next response.
+    pub(crate) fn take_message(slf: &Bound<'_, Self>, id: CallId) -> Next<Message> {
+        let (next, has_output) = slf
+            .get()
+            .link
+            .with(slf.py(), |link| (link.engine.take_message(id), link.output_len() > 0));
+        if has_output {
+            link::flush_later(slf);
+        }
+        next
+    }
+
+    /// Sends a request. `Ok(true)`: there is much to send, and the loop is to have a turn.
+    pub(crate) fn send_message(
+        slf: &Bound<'_, Self>,
+        id: CallId,
+        message: &Bound<'_, PyBytes>,
+    ) -> Result<bool, Status> {
+        let len = slf.get().link.with(slf.py(), |link| {
+            link.engine.send_message(id, Outgoing::new(message), true, false)?;
+            Ok(link.output_len())
+        })?;
+        let is_much = len >= link::TURN_OUTPUT;
+        if is_much {
+            link::flush(slf)
+        } else {
+            link::flush_later(slf)
+        }
+        Ok(is_much)
+    }
+
+    /// Whether a response waits to be read.
+    pub(crate) fn has_message(&self, py: Python<'_>, id: CallId) -> bool {
+        self.link.with(py, |link| link.engine.has_message(id))
+    }
+
+    /// Whether requests of a call wait for the windows.
+    pub(crate) fn is_queued(&self, py: Python<'_>, id: CallId) -> bool {
+        self.link.with(py, |link| link.engine.is_queued(id))
+    }
+
+    /// Ends a call's requests.
+    pub(crate) fn half_close(slf: &Bound<'_, Self>, id: CallId) {
+        slf.get().link.with(slf.py(), |link| link.engine.half_close(id));
+        link::flush_later(slf);
+    }
+
+    /// Forgets a call; one that has not ended is reset.
+    pub(crate) fn forget(slf: &Bound<'_, Self>, id: CallId) {
+        let py = slf.py();
+        slf.get().link.with(py, |link| link.engine.forget(id));
+        let call = slf.get().calls.with(py, |calls| calls.get_mut(id.index())?.take());
+        drop(call);
+        link::flush_later(slf);
+        Subchannel::calls_changed(slf.get().subchannel.bind(py));
+    }
+
+    pub(crate) fn peer(&self, py: Python<'_>) -> String {
+        self.link.with(py, |link| link.peer().to_string())
+    }
+
+    /// The calls that run here.
+    pub(crate) fn calls<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, Call>> {
+        let calls: Vec<CallRef> = self
+            .calls
+            .with(py, |calls| calls.iter().flatten().map(|(_, call)| call.clone_ref(py)).collect());
+        calls.iter().filter_map(|call| call.upgrade(py)).collect()
+    }
+
+    pub(crate) fn call_count(&self, py: Python<'_>) -> usize {
+        self.link.with(py, |link| link.engine.calls())
+    }
+
+    /// Whether calls can be started here.
+    pub(crate) fn takes_calls(&self, py: Python<'_>) -> bool {
+        self.link.with(py, |link| {
+            link.is_open() && link.engine.http().is_established() && link.engine.can_start().is_ok()
+        })
+    }
+
+    /// Says farewell and closes.
+    pub(crate) fn close(slf: &Bound<'_, Self>) {
+        slf.get().link.with(slf.py(), |link| {
+            if link.is_open() {
+                link.engine.http_mut().go_away(oxgrpc_core::ErrorCode::NO_ERROR, "");
+            }
+        });
+        link::flush(slf);
+        link::close(slf);
+    }
+
+    /// Closes a connection that another thread's loop drives: that loop will see its end.
+    pub(crate) fn shut_down(&self, py: Python<'_>) {
+        self.link.with(py, |link| link.shut_down());
+    }
+
+    fn collect(&self, py: Python<'_>) -> SmallVec<[Action; 8]> {
+        let mut actions = SmallVec::new();
+        self.link.with(py, |link| {
+            let engine = &mut link.engine;
+            self.calls.with(py, |calls| {
+                let at = |calls: &Slots, id: CallId| {
+                    let (held, call) = calls.get(id.index())?.as_ref()?;
+                    (*held == id).then(|| call.clone_ref(py))
+                };
+                while let Some(event) = engine.next_event() {
+                    actions.extend(match event {
+                        ClientEvent::Headers(id) => at(calls, id).and_then(|call| {
+                            Some(Action::Headers(call, engine.take_initial_metadata(id)?))
+                        }),
+                        ClientEvent::Readable(id) => at(calls, id).map(Action::Readable),
+                        ClientEvent::Writable(id) => at(calls, id).map(Action::Writable),
+                        ClientEvent::Ended(id) => {
+                            let slot = calls.get_mut(id.index());
+                            let held = slot.and_then(|slot| slot.take_if(|(held, _)| *held == id));
+                            held.and_then(|(_, call)| {
+                                let initial = engine.take_initial_metadata(id);
+                                let outcome = engine.take_outcome(id)?;
+                                let response = match &call {
+                                    CallRef::Strong(_) => {
+                                        let response = engine.take_message(id);
+                                        engine.forget(id);
+                                        Some(response)
+                                    }
+                                    CallRef::Weak(_) => None,
+                                };
+                                Some(Action::Ended(call, initial, outcome, response))
+                            })
+                        }
+                        ClientEvent::Settings => Some(Action::Settings),
+                        ClientEvent::GoAway { code, debug } => {
+                            let code = match code.0 {
+                                0 => Code::Ok,
+                                _ => Code::Unavailable,
+                            };
+                            Some(Action::GoAway(code, debug))
+                        }
+                        _ => None,
+                    });
+                }
+            });
+        });
+        actions
+    }
+}
+
+impl Driven for ClientLink {
+    type Engine = ClientConnection<Message>;
+
+    fn port(&self) -> &Port {
+        self.port.get()
+    }
+
+    fn link(&self) -> &GilCell<Link<Self::Engine>> {
+        &self.link
+    }
+
+    fn any(slf: &Bound<'_, Self>) -> AnyLink {
+        AnyLink::Client(slf.clone().unbind())
+    }
+
+    fn dispatch(slf: &Bound<'_, Self>) {
+        let py = slf.py();
+        let me = slf.get();
+        let mut ended = false;
+        for action in me.collect(py) {
+            match action {
+                Action::Headers(call, metadata) => {
+                    if let Some(call) = call.upgrade(py) {
+                        call.get().on_headers(py, metadata);
+                    }
+                }
+                Action::Readable(call) => {
+                    if let Some(call) = call.upgrade(py) {
+                        call.get().on_readable(py);
+                    }
+                }
+                Action::Writable(call) => {
+                    if let Some(call) = call.upgrade(py) {
+                        call.get().on_writable(py);
+                    }
+                }
+                Action::Ended(call, initial, outcome, response) => {
+                    ended = true;
+                    if let Some(call) = call.upgrade(py) {
+                        Call::on_ended(&call, initial, outcome, response);
+                    }
+                }
+                Action::Settings => Subchannel::established(me.subchannel.bind(py), slf),
+                Action::GoAway(code, debug) => {
+                    if code != Code::Ok {
+                        let peer = me.peer(py);
+                        log(py, "went_away", (peer, debug));
+                    }
+                    Subchannel::went_away(me.subchannel.bind(py), slf);
+                }
+            }
+        }
+        if ended {
+            Subchannel::calls_changed(me.subchannel.bind(py));
+        }
+    }
+
+    fn ended(slf: &Bound<'_, Self>, end: &End) {
+        let py = slf.py();
+        let me = slf.get();
+        let peer = me.peer(py);
+        let text = match end {
+            End::Closed(None) => format!("{peer}: the server closed the connection"),
+            End::Closed(Some(rule)) => {
+                log(py, "broken_by_peer", (&peer, *rule));
+                format!("{peer}: {rule}")
+            }
+            End::Violation(violation) => {
+                log(py, "broken_by_peer", (&peer, violation.to_string()));
+                format!("{peer}: the server broke a rule: {violation}")
+            }
+            End::Failed(error) => format!("{peer}: {error}"),
+        };
+        let status = Status::new(Code::Unavailable, text.clone());
+        me.link.with(py, |link| link.engine.close(&status));
+        Self::dispatch(slf);
+        Subchannel::lost(me.subchannel.bind(py), slf, &text);
+    }
+}
+
+#[pymethods]
+impl ClientLink {
+    fn on_readable(slf: &Bound<'_, Self>) -> PyResult<()> {
+        link::readable(slf)
+    }
+
+    fn on_writable(slf: &Bound<'_, Self>) -> PyResult<()> {
+        link::writable(slf)
+    }
+
+    fn on_timer(slf: &Bound<'_, Self>) -> PyResult<()> {
+        link::timer(slf)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.subchannel)?;
+        visit.call(&self.port)?;
+        link::traverse(&self.link, &visit)?;
+        self.calls.traverse(|calls| {
+            calls.iter().flatten().try_for_each(|(_, call)| call.traverse(&visit))
+        })
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        let calls = self.calls.with(py, std::mem::take);
+        drop(calls);
+    }
+}

@@ -1,0 +1,22 @@
+//! The client: channels, their connections on each loop, and calls.
+
+mod call;
+mod channel;
+mod classes;
+mod connecting;
+mod link;
+mod method;
+mod multicallable;
+mod operation;
+mod outcome;
+mod requests;
+mod subchannel;
+
+pub(crate) use call::Call;
+pub(crate) use channel::Channel;
+pub(crate) use classes::{StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall};
+pub(crate) use link::ClientLink;
+pub(crate) use multicallable::{
+    StreamStreamMultiCallable, StreamUnaryMultiCallable, UnaryStreamMultiCallable,
+    UnaryUnaryMultiCallable,
+};

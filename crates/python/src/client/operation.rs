@@ -1,0 +1,302 @@
+//! What can be awaited of a call.
+
+use super::call::{CANCELLED_LOCALLY, Call, Place, Style, Wait};
+use super::link::ClientLink;
+use crate::awaitable::{Awaitable, Operation, Polled};
+use crate::link;
+use crate::message::{Message, serialize};
+use crate::names::names;
+use oxgrpc_core::{CallId, Next};
+use pyo3::exceptions::PyStopAsyncIteration;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+
+/// Which part of a call is awaited.
+pub(crate) enum What {
+    /// The only response.
+    Response,
+    InitialMetadata,
+    TrailingMetadata,
+    Code,
+    Details,
+    DebugErrorString,
+    Connection,
+    /// The next response, `EOF` at the end.
+    Read,
+    /// The next response, `StopAsyncIteration` at the end.
+    Next,
+    /// Sending a request, which is taken when it is sent.
+    Write(Option<Py<PyAny>>),
+    DoneWriting,
+}
+
+pub(crate) struct CallOperation {
+    call: Py<Call>,
+    what: What,
+}
+
+/// What the state of a call allows for its next message.
+enum Reading {
+    Message(Message),
+    Wait(Wait),
+    End,
+}
+
+const MIXED: &str = "The iterator and read/write APIs may not be mixed on a single RPC.";
+
+impl CallOperation {
+    pub(crate) fn new(call: Py<Call>, what: What) -> Self {
+        Self { call, what }
+    }
+
+    /// Settles how responses are read; a call that is used both ways raises UsageError.
+    pub(crate) fn set_response_style(call: &Bound<'_, Call>, style: Style) -> PyResult<()> {
+        let py = call.py();
+        let fits = call.get().state.with(py, |state| {
+            if state.response_style == Style::Unknown {
+                state.response_style = style;
+            }
+            state.response_style == style
+        });
+        if fits { Ok(()) } else { Err(usage_error(py, MIXED)) }
+    }
+
+    /// Waits for the call's end, or gives what `value` makes of it.
+    fn at_end(
+        me: &Bound<'_, Awaitable>,
+        call: &Bound<'_, Call>,
+        value: impl FnOnce(&Call) -> PyResult<Py<PyAny>>,
+    ) -> PyResult<Polled> {
+        let py = me.py();
+        if call.get().has_ended(py) {
+            return value(call.get()).map(Polled::Ready);
+        }
+        call.get().wait(py, Wait::Ended, me);
+        Ok(Polled::Wait)
+    }
+
+    fn response(me: &Bound<'_, Awaitable>, call: &Bound<'_, Call>) -> PyResult<Polled> {
+        Self::at_end(me, call, |ended| match ended.error(me.py()) {
+            Some(error) => Err(error),
+            None => Call::response(call),
+        })
+    }
+
+    fn connection(me: &Bound<'_, Awaitable>, call: &Bound<'_, Call>) -> PyResult<Polled> {
+        let py = me.py();
+        let waits = call.get().state.with(py, |state| matches!(state.place, Place::Pending { .. }));
+        if waits {
+            call.get().wait(py, Wait::Started, me);
+            return Ok(Polled::Wait);
+        }
+        match call.get().error(py) {
+            Some(error) => Err(error),
+            None => Ok(Polled::Ready(py.None())),
+        }
+    }
+
+    fn read(me: &Bound<'_, Awaitable>, call: &Bound<'_, Call>, iterates: bool) -> PyResult<Polled> {
+        let py = me.py();
+        let the_call = call.get();
+        match Self::next_message(call)? {
+            Reading::Message(raw) => the_call.deserialize(call, raw).map(Polled::Ready),
+            Reading::Wait(wait) => {
+                the_call.wait(py, wait, me);
+                Ok(Polled::Wait)
+            }
+            Reading::End => match the_call.error(py) {
+                Some(error) => Err(error),
+                None if iterates => Err(PyStopAsyncIteration::new_err(())),
+                None => Ok(Polled::Ready(names(py)?.eof.clone_ref(py))),
+            },
+        }
+    }
+
+    fn next_message(call: &Bound<'_, Call>) -> PyResult<Reading> {
+        let py = call.py();
+        let Some((link, id)) = call.get().active(py) else {
+            return Ok(match call.get().has_ended(py) {
+                true => Reading::End,
+                false => Reading::Wait(Wait::Started),
+            });
+        };
+        Ok(match ClientLink::take_message(link.bind(py), id) {
+            Next::Message(raw) => Reading::Message(raw),
+            Next::Pending => {
+                link::flush_before_waiting(link.bind(py));
+                Reading::Wait(Wait::Readable)
+            }
+            Next::End if call.get().has_ended(py) => {
+                Call::leave(call);
+                Reading::End
+            }
+            Next::End => Reading::Wait(Wait::Ended),
+            Next::Failed(status) => {
+                Call::replace_outcome(call, status);
+                Reading::End
+            }
+        })
+    }
+
+    /// Sends a request, and waits until it is within the windows.
+    fn write(
+        me: &Bound<'_, Awaitable>,
+        call: &Bound<'_, Call>,
+        request: &mut Option<Py<PyAny>>,
+    ) -> PyResult<Polled> {
+        let py = me.py();
+        let mut turn = false;
+        let active = match request {
+            Some(_) => match Self::place_to_write(me, call)? {
+                Some(active) => active,
+                None => return Ok(Polled::Wait),
+            },
+            None => match (call.get().error(py), call.get().active(py)) {
+                (Some(error), _) => return Err(error),
+                (None, Some(active)) => active,
+                (None, None) => return Ok(Polled::Ready(py.None())),
+            },
+        };
+        if let Some(request) = request.take() {
+            turn = Self::send(call, &active, request.bind(py))?;
+        }
+        if active.0.get().is_queued(py, active.1) {
+            call.get().wait(py, Wait::Writable, me);
+            return Ok(Polled::Wait);
+        }
+        Ok(if turn { Polled::Turn } else { Polled::Ready(py.None()) })
+    }
+
+    /// Serializes a request and gives it to the connection. `true`: the loop is to have a turn.
+    pub(crate) fn send(
+        call: &Bound<'_, Call>,
+        (link, id): &(Py<ClientLink>, CallId),
+        request: &Bound<'_, PyAny>,
+    ) -> PyResult<bool> {
+        let py = call.py();
+        let the_call = call.get();
+        let message = serialize(request, the_call.method.serializer.as_ref())
+            .map_err(|cause| the_call.user_error(call, cause, "Exception serializing request!"))?;
+        ClientLink::send_message(link.bind(py), *id, &message).map_err(|status| {
+            Call::fail(call, status);
+            the_call.error(py).unwrap_or_else(|| already_finished(py))
+        })
+    }
+
+    /// Where to send requests, or `None` after leaving `me` with a call that is not connected yet.
+    fn place_to_write(
+        me: &Bound<'_, Awaitable>,
+        call: &Bound<'_, Call>,
+    ) -> PyResult<Option<(Py<ClientLink>, CallId)>> {
+        let py = me.py();
+        if call.get().has_ended(py) {
+            return Err(already_finished(py));
+        }
+        if call.get().state.with(py, |state| state.requests_ended) {
+            let text = "RPC is half closed after calling \"done_writing\".";
+            return Err(invalid_state(py, text));
+        }
+        let active = call.get().active(py);
+        if active.is_none() {
+            call.get().wait(py, Wait::Started, me);
+        }
+        Ok(active)
+    }
+
+    fn done_writing(me: &Bound<'_, Awaitable>, call: &Bound<'_, Call>) -> PyResult<Polled> {
+        let py = me.py();
+        if call.get().has_ended(py) || call.get().state.with(py, |state| state.requests_ended) {
+            return Ok(Polled::Ready(py.None()));
+        }
+        let Some((link, id)) = Self::place_to_write(me, call)? else { return Ok(Polled::Wait) };
+        call.get().state.with(py, |state| state.requests_ended = true);
+        ClientLink::half_close(link.bind(py), id);
+        Ok(Polled::Ready(py.None()))
+    }
+
+    fn check_request_style(call: &Bound<'_, Call>) -> PyResult<()> {
+        let py = call.py();
+        match call.get().state.with(py, |state| state.request_style) {
+            Style::Iterator => Err(usage_error(py, MIXED)),
+            Style::Unknown | Style::ReadWrite => Ok(()),
+        }
+    }
+}
+
+impl Operation for CallOperation {
+    fn poll(&mut self, py: Python<'_>, me: &Bound<'_, Awaitable>) -> PyResult<Polled> {
+        let call = self.call.bind(py);
+        match &mut self.what {
+            What::Response => Self::response(me, call),
+            What::InitialMetadata => {
+                if call.get().has_headers(py) {
+                    return call.get().initial_metadata(py).map(Polled::Ready);
+                }
+                call.get().wait(py, Wait::Headers, me);
+                Ok(Polled::Wait)
+            }
+            What::TrailingMetadata => Self::at_end(me, call, |ended| ended.trailing_metadata(py)),
+            What::Code => Self::at_end(me, call, |ended| ended.code(py)),
+            What::Details => Self::at_end(me, call, |ended| {
+                Ok(ended.details(py).into_pyobject(py)?.into_any().unbind())
+            }),
+            What::DebugErrorString => Self::at_end(me, call, |ended| {
+                Ok(ended.debug_error_string(py).into_pyobject(py)?.into_any().unbind())
+            }),
+            What::Connection => Self::connection(me, call),
+            What::Next => Self::read(me, call, true),
+            What::Read => {
+                // What is over may be read again, in either style: it has only an end.
+                if call.get().active(py).is_some() || !call.get().is_done(py) {
+                    Self::set_response_style(call, Style::ReadWrite)?;
+                }
+                Self::read(me, call, false)
+            }
+            What::Write(request) => {
+                Self::check_request_style(call)?;
+                Self::write(me, call, request)
+            }
+            What::DoneWriting => {
+                Self::check_request_style(call)?;
+                Self::done_writing(me, call)
+            }
+        }
+    }
+
+    /// A task that is cancelled while it waits for messages or the response cancels the call; one that only asks how the
+    /// call is does not.
+    fn cancelled(&mut self, py: Python<'_>) {
+        match self.what {
+            What::Response | What::Read | What::Next | What::Write(_) | What::DoneWriting => {
+                Call::cancel_with(self.call.bind(py), CANCELLED_LOCALLY);
+            }
+            _ => {}
+        }
+    }
+
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.call)?;
+        match &self.what {
+            What::Write(Some(request)) => visit.call(request),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn usage_error(py: Python<'_>, text: &'static str) -> PyErr {
+    match names(py).and_then(|names| names.usage_error.bind(py).call1((text,))) {
+        Ok(error) => PyErr::from_value(error),
+        Err(error) => error,
+    }
+}
+
+fn invalid_state(py: Python<'_>, text: &'static str) -> PyErr {
+    match names(py).and_then(|names| names.invalid_state.bind(py).call1((text,))) {
+        Ok(error) => PyErr::from_value(error),
+        Err(error) => error,
+    }
+}
+
+fn already_finished(py: Python<'_>) -> PyErr {
+    invalid_state(py, "RPC already finished.")
+}

@@ -1,0 +1,144 @@
+//! Channel arguments: the `grpc.*` pairs that grpcio takes, under their own names and with their own defaults.
+//!
+//! One that is not known here is left alone, as grpcio does, and named once in the log at DEBUG.
+
+use crate::names::names;
+use oxgrpc_core::{BackoffOptions, Config, Encoding, MessageLimits};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use std::time::Duration;
+
+/// What the arguments say, for a channel or a server.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    /// HTTP/2's knobs: `grpc.max_concurrent_streams`, `grpc.max_metadata_size`, `grpc.http2.max_frame_size`,
+    /// `grpc.http2.lookahead_bytes`.
+    pub(crate) http: Config,
+    /// `grpc.max_receive_message_length` and `grpc.max_send_message_length`, in bytes; -1 is no limit.
+    pub(crate) limits: MessageLimits,
+    /// `grpc.initial_reconnect_backoff_ms`, `grpc.min_reconnect_backoff_ms`, `grpc.max_reconnect_backoff_ms`.
+    pub(crate) backoff: BackoffOptions,
+    /// `grpc.default_authority`.
+    pub(crate) authority: Option<String>,
+    /// `grpc.primary_user_agent`: stands before our own.
+    pub(crate) primary_user_agent: Option<String>,
+    /// `grpc.secondary_user_agent`: stands behind it.
+    pub(crate) secondary_user_agent: Option<String>,
+    /// `grpc.default_compression_algorithm`, or the `compression` parameter.
+    pub(crate) encoding: Encoding,
+    /// `grpc.so_reuseport`; on unless it is 0.
+    pub(crate) reuse_port: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            http: Config::default(),
+            limits: MessageLimits::default(),
+            backoff: BackoffOptions::default(),
+            authority: None,
+            primary_user_agent: None,
+            secondary_user_agent: None,
+            encoding: Encoding::Identity,
+            reuse_port: true,
+        }
+    }
+}
+
+impl Options {
+    /// Reads a sequence of pairs, or `None`, and the `compression` parameter.
+    pub(crate) fn read(
+        pairs: Option<&Bound<'_, PyAny>>,
+        compression: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let mut options = Self::default();
+        if let Some(pairs) = pairs.filter(|pairs| !pairs.is_none()) {
+            for pair in pairs.try_iter()? {
+                let (key, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = pair?.extract()?;
+                let key = key.extract::<String>().or_else(|_| {
+                    key.extract::<Vec<u8>>().map(|key| String::from_utf8_lossy(&key).into_owned())
+                })?;
+                options.set(&key, &value)?;
+            }
+        }
+        if let Some(encoding) = encoding_of(compression)? {
+            options.encoding = encoding;
+        }
+        Ok(options)
+    }
+
+    fn set(&mut self, key: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let milliseconds = || integer(key, value).map(|ms| Duration::from_millis(ms.max(0) as u64));
+        match key {
+            "grpc.max_receive_message_length" => {
+                self.limits.max_receive_bytes = limit(integer(key, value)?);
+            }
+            "grpc.max_send_message_length" => {
+                self.limits.max_send_bytes = limit(integer(key, value)?);
+            }
+            "grpc.max_concurrent_streams" => {
+                self.http.max_concurrent_streams = u32::try_from(integer(key, value)?).ok();
+            }
+            "grpc.max_metadata_size" | "grpc.absolute_max_metadata_size" => {
+                let size = u32::try_from(integer(key, value)?).unwrap_or(u32::MAX);
+                self.http.max_header_list_bytes = self.http.max_header_list_bytes.max(size);
+            }
+            "grpc.http2.max_frame_size" => {
+                self.http.max_frame_bytes = u32::try_from(integer(key, value)?).unwrap_or(0);
+            }
+            "grpc.http2.lookahead_bytes" => {
+                let size = u32::try_from(integer(key, value)?).unwrap_or(0).clamp(65_535, 1 << 30);
+                self.http.initial_stream_window_bytes = size;
+                self.http.max_stream_window_bytes = self.http.max_stream_window_bytes.max(size);
+                self.http.connection_window_bytes = self.http.connection_window_bytes.max(size);
+            }
+            "grpc.initial_reconnect_backoff_ms" => self.backoff.initial = milliseconds()?,
+            "grpc.min_reconnect_backoff_ms" => self.backoff.connect_timeout = milliseconds()?,
+            "grpc.max_reconnect_backoff_ms" => self.backoff.max = milliseconds()?,
+            "grpc.default_authority" => self.authority = Some(value.extract()?),
+            "grpc.primary_user_agent" => self.primary_user_agent = Some(value.extract()?),
+            "grpc.secondary_user_agent" => self.secondary_user_agent = Some(value.extract()?),
+            "grpc.default_compression_algorithm" => {
+                self.encoding = encoding_of(Some(value))?.unwrap_or_default();
+            }
+            "grpc.so_reuseport" => self.reuse_port = integer(key, value)? != 0,
+            _ => {
+                let py = value.py();
+                names(py)?.log.call_method1(py, "unknown_option", (key,))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The `user-agent` that a channel sends.
+    pub(crate) fn user_agent(&self) -> String {
+        let own = concat!("grpc-python-oxgrpc/", env!("CARGO_PKG_VERSION"));
+        let parts =
+            [self.primary_user_agent.as_deref(), Some(own), self.secondary_user_agent.as_deref()];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
+    }
+}
+
+fn integer(key: &str, value: &Bound<'_, PyAny>) -> PyResult<i64> {
+    value.extract::<i64>().map_err(|_| {
+        PyTypeError::new_err(format!("the channel option {key} takes an integer, not {value}"))
+    })
+}
+
+/// A message size; a negative one is none.
+fn limit(bytes: i64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+/// Reads a `grpc.Compression`; `None` where nothing is said.
+pub(crate) fn encoding_of(compression: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Encoding>> {
+    let Some(compression) = compression.filter(|compression| !compression.is_none()) else {
+        return Ok(None);
+    };
+    match compression.extract::<u8>() {
+        Ok(0) => Ok(Some(Encoding::Identity)),
+        Ok(1) => Ok(Some(Encoding::Deflate)),
+        Ok(2) => Ok(Some(Encoding::Gzip)),
+        _ => Err(PyValueError::new_err(format!("{compression} is no grpc.Compression"))),
+    }
+}

@@ -1,0 +1,237 @@
+//! An event loop's port: everything of ours that runs on one loop, and what is to be done in its next turn.
+//!
+//! Whatever wakes a task goes through [`Port::enqueue`]. In a callback of the loop no task is current, so there the port
+//! runs the wake-ups at once (measured: 0.9 µs instead of 1.7 µs through `call_soon`), then writes what they have
+//! produced: one `send` for a batch. Elsewhere it asks the loop for one callback, however much is enqueued.
+
+use crate::awaitable::Awaitable;
+use crate::gil::GilCell;
+use crate::link::AnyLink;
+use crate::names::{names, raised};
+use crate::settings::settings;
+use pyo3::exceptions::{PyAttributeError, PyException};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use std::collections::VecDeque;
+
+/// Wake-ups that one turn runs at most, so that other callbacks of the loop get theirs.
+const TURN: usize = 256;
+
+/// Octets that one read takes at most.
+const READ: usize = 256 << 10;
+
+/// Something to do at the top level of the loop.
+pub(crate) enum Ready {
+    /// Wake the task that waits for this.
+    Wake(Py<Awaitable>),
+    /// Call `function(argument)`: a done callback.
+    Call(Py<PyAny>, Py<PyAny>),
+}
+
+#[derive(Default)]
+struct State {
+    ready: VecDeque<Ready>,
+    /// Connections with something to write.
+    dirty: Vec<AnyLink>,
+    /// The loop has been asked for a turn.
+    scheduled: bool,
+    /// A turn is under way.
+    turning: bool,
+    /// What reads go into.
+    buffer: Vec<u8>,
+}
+
+/// One event loop, as our objects see it.
+#[pyclass(frozen, module = "oxgrpc._native", name = "Port")]
+pub(crate) struct Port {
+    pub(crate) event_loop: Py<PyAny>,
+    call_soon: Py<PyAny>,
+    state: GilCell<State>,
+}
+
+impl Port {
+    /// The running loop's port; where none runs, of the loop that asyncio's policy would run.
+    pub(crate) fn current(py: Python<'_>) -> PyResult<Py<Self>> {
+        Self::of(&current_loop(py)?)
+    }
+
+    /// A loop's port. It is an attribute of the loop, and so lives as long.
+    pub(crate) fn of(event_loop: &Bound<'_, PyAny>) -> PyResult<Py<Self>> {
+        let py = event_loop.py();
+        let name = intern!(py, "_oxgrpc_port");
+        match event_loop.getattr(name) {
+            Ok(port) => return Ok(port.cast_into::<Self>()?.unbind()),
+            Err(error) if error.is_instance_of::<PyAttributeError>(py) => {}
+            Err(error) => return Err(error),
+        }
+        let port = Py::new(
+            py,
+            Self {
+                event_loop: event_loop.clone().unbind(),
+                call_soon: event_loop.getattr(intern!(py, "call_soon"))?.unbind(),
+                state: GilCell::new(State::default()),
+            },
+        )?;
+        event_loop.setattr(name, &port)?;
+        Ok(port)
+    }
+
+    pub(crate) fn is_closed(&self, py: Python<'_>) -> bool {
+        let closed = self.event_loop.call_method0(py, intern!(py, "is_closed"));
+        closed.and_then(|closed| closed.is_truthy(py)).unwrap_or(true)
+    }
+
+    /// Does something in this turn of the loop if one is under way, or in the next.
+    pub(crate) fn enqueue(&self, py: Python<'_>, ready: Ready) {
+        self.state.with(py, |state| state.ready.push_back(ready));
+        self.schedule(py);
+    }
+
+    /// Writes a connection's output at the end of the turn.
+    pub(crate) fn flush_later(&self, py: Python<'_>, link: AnyLink) {
+        self.state.with(py, |state| state.dirty.push(link));
+        self.schedule(py);
+    }
+
+    /// Whether a turn is under way, at whose end all output is written.
+    pub(crate) fn is_turning(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.turning)
+    }
+
+    fn schedule(&self, py: Python<'_>) {
+        let wanted = self
+            .state
+            .with(py, |state| !state.turning && !std::mem::replace(&mut state.scheduled, true));
+        if wanted {
+            let scheduled = self
+                .event_loop
+                .getattr(py, intern!(py, "_oxgrpc_port"))
+                .and_then(|port| port.getattr(py, intern!(py, "turn")))
+                .and_then(|turn| self.call_soon.call1(py, (turn,)));
+            // A closed loop refuses: there is nobody left to wake.
+            if scheduled.is_err() {
+                self.state.with(py, |state| state.scheduled = false);
+            }
+        }
+    }
+
+    /// Lends the buffer that reads go into.
+    pub(crate) fn take_buffer(&self, py: Python<'_>) -> Vec<u8> {
+        let mut buffer = self.state.with(py, |state| std::mem::take(&mut state.buffer));
+        buffer.resize(READ, 0);
+        buffer
+    }
+
+    pub(crate) fn return_buffer(&self, py: Python<'_>, buffer: Vec<u8>) {
+        self.state.with(py, |state| state.buffer = buffer);
+    }
+
+    /// A turn: runs what is enqueued, then writes. Only at the top level of a loop's callback.
+    ///
+    /// An error is one that must end the program, such as KeyboardInterrupt; others go to the loop's exception handler.
+    pub(crate) fn run(&self, py: Python<'_>) -> PyResult<()> {
+        if self.state.with(py, |state| std::mem::replace(&mut state.turning, true)) {
+            return Ok(());
+        }
+        let direct = self.may_wake_directly(py);
+        let mut result = Ok(());
+        for _ in 0..TURN {
+            let Some(ready) = self.state.with(py, |state| state.ready.pop_front()) else { break };
+            if let Err(error) = self.run_one(py, ready, direct) {
+                if error.is_instance_of::<PyException>(py) {
+                    self.report(py, error);
+                } else {
+                    result = Err(error);
+                    break;
+                }
+            }
+        }
+        for link in self.state.with(py, |state| std::mem::take(&mut state.dirty)) {
+            link.flush(py);
+        }
+        let more = self.state.with(py, |state| {
+            state.turning = false;
+            !state.ready.is_empty() || !state.dirty.is_empty()
+        });
+        if more {
+            self.schedule(py);
+        }
+        result
+    }
+
+    fn run_one(&self, py: Python<'_>, ready: Ready, direct: bool) -> PyResult<()> {
+        match ready {
+            Ready::Wake(awaitable) if direct => Awaitable::wake(awaitable.bind(py)),
+            Ready::Wake(awaitable) => {
+                Awaitable::wake_soon(awaitable.bind(py), self.call_soon.bind(py))
+            }
+            Ready::Call(function, argument) => function.call1(py, (argument,)).map(drop),
+        }
+    }
+
+    /// No task may be current: a loop that runs within a task (nested loops are possible with patches) is none of ours.
+    fn may_wake_directly(&self, py: Python<'_>) -> bool {
+        settings().direct_wake
+            && names(py)
+                .and_then(|names| names.current_task.call1(py, (&self.event_loop,)))
+                .is_ok_and(|task| task.is_none(py))
+    }
+
+    /// Hands an error that a callback raised to the loop's exception handler, as asyncio does with its own callbacks'.
+    pub(crate) fn report(&self, py: Python<'_>, error: PyErr) {
+        let context = pyo3::types::PyDict::new(py);
+        let message = "Exception in a callback of oxgrpc";
+        let reported = context
+            .set_item("message", message)
+            .and_then(|()| context.set_item("exception", raised(py, &error)))
+            .and_then(|()| {
+                self.event_loop.call_method1(py, intern!(py, "call_exception_handler"), (&context,))
+            });
+        if let Err(error) = reported {
+            error.write_unraisable(py, None);
+        }
+    }
+}
+
+#[pymethods]
+impl Port {
+    fn turn(&self, py: Python<'_>) -> PyResult<()> {
+        self.state.with(py, |state| state.scheduled = false);
+        self.run(py)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.event_loop)?;
+        visit.call(&self.call_soon)?;
+        self.state.traverse(|state| {
+            for ready in &state.ready {
+                match ready {
+                    Ready::Wake(awaitable) => visit.call(awaitable)?,
+                    Ready::Call(function, argument) => {
+                        visit.call(function)?;
+                        visit.call(argument)?;
+                    }
+                }
+            }
+            state.dirty.iter().try_for_each(|link| link.traverse(&visit))
+        })
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        let dropped = self
+            .state
+            .with(py, |state| (std::mem::take(&mut state.ready), std::mem::take(&mut state.dirty)));
+        drop(dropped);
+    }
+}
+
+/// The running loop, or the one that asyncio's policy would run.
+pub(crate) fn current_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    let names = names(py)?;
+    let running = names.running_loop.bind(py).call0()?;
+    match running.is_none() {
+        true => names.policy_loop.bind(py).call0(),
+        false => Ok(running),
+    }
+}

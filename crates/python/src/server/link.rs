@@ -1,0 +1,411 @@
+//! A server's connection on a loop, and the calls that are answered on it.
+
+use super::context::ServicerContext;
+use super::handler::{self, Handler, TaskStarter};
+use super::serving::Server;
+use super::task::HandlerTask;
+use crate::awaitable::{Awaitable, Operation, Polled};
+use crate::gil::GilCell;
+use crate::link::{self, AnyLink, Driven, End, Link};
+use crate::message::{Message, Outgoing};
+use crate::metadata;
+use crate::names::{log, raised};
+use crate::port::{Port, Ready};
+use oxgrpc_core::{
+    Accepted, CallId, Code, Encoding, Engine, Metadata, Next, ServerConnection, ServerEvent, Status,
+};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use smallvec::SmallVec;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A call that is being answered, by [`CallId::index`].
+type Slots = Vec<Option<(CallId, Py<ServicerContext>)>>;
+
+#[derive(Default)]
+struct State {
+    calls: Slots,
+    active: usize,
+    /// Tasks whose first step is yet to run: the last of them writes what all have produced.
+    unstarted: usize,
+    /// Tasks that do not begin because the client does not take what is there.
+    held_back: Vec<Py<Awaitable>>,
+}
+
+/// A server's connection.
+#[pyclass(frozen, module = "oxgrpc._native", name = "ServerLink")]
+pub(crate) struct ServerLink {
+    server: Py<Server>,
+    port: Py<Port>,
+    link: GilCell<Link<ServerConnection<Message>>>,
+    state: GilCell<State>,
+}
+
+/// What an event means: collected while the engine is borrowed, carried out after.
+enum Action {
+    Call(CallId, Accepted),
+    Readable(Py<ServicerContext>),
+    Writable(Py<ServicerContext>),
+    Cancelled(Py<ServicerContext>),
+}
+
+/// How long a client may take to begin (grpcio's default).
+const HANDSHAKE: Duration = Duration::from_secs(120);
+
+impl ServerLink {
+    /// Starts to serve a client.
+    pub(crate) fn open(slf: &Bound<'_, Self>) {
+        link::open(slf);
+        link::set_timer(slf, Instant::now() + HANDSHAKE);
+    }
+
+    pub(crate) fn new(
+        py: Python<'_>,
+        server: Py<Server>,
+        port: Py<Port>,
+        link: Link<ServerConnection<Message>>,
+    ) -> PyResult<Py<Self>> {
+        let state = GilCell::new(State::default());
+        Py::new(py, Self { server, port, link: GilCell::new(link), state })
+    }
+
+    pub(crate) fn py_port(&self) -> &Py<Port> {
+        &self.port
+    }
+
+    pub(crate) fn server(&self) -> &Py<Server> {
+        &self.server
+    }
+
+    pub(crate) fn peer(&self, py: Python<'_>) -> String {
+        self.link.with(py, |link| link.peer().to_string())
+    }
+
+    /// Answers a call.
+    fn answer<'py>(
+        slf: &Bound<'py, Self>,
+        id: CallId,
+        accepted: Accepted,
+        tasks: &mut Option<TaskStarter<'py>>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let me = slf.get();
+        let server = me.server.get();
+        if !server.admit(py) {
+            return Self::refuse(
+                slf,
+                id,
+                Code::ResourceExhausted,
+                "Concurrent RPC limit exceeded!",
+            );
+        }
+        let Some(handler) = me.handler(py, &accepted)? else {
+            return Self::refuse(slf, id, Code::Unimplemented, "Method not found!");
+        };
+        let context = ServicerContext::create(slf, id, handler, accepted)?;
+        let kept = context.clone().unbind();
+        me.state.with(py, |state| {
+            if state.calls.len() <= id.index() {
+                state.calls.resize_with(id.index() + 1, || None);
+            }
+            state.calls[id.index()] = Some((id, kept));
+            state.active += 1;
+            state.unstarted += 1;
+        });
+        server.began(py);
+        let tasks = match tasks {
+            Some(tasks) => tasks,
+            None => tasks.insert(TaskStarter::new(me.port.get().event_loop.bind(py).clone())?),
+        };
+        HandlerTask::start(&context, tasks)
+    }
+
+    fn refuse(slf: &Bound<'_, Self>, id: CallId, code: Code, text: &'static str) -> PyResult<()> {
+        slf.get().link.with(slf.py(), |link| {
+            link.engine.finish(id, &Status::new(code, text), &Metadata::new());
+        });
+        link::flush_later(slf);
+        Ok(())
+    }
+
+    fn handler(&self, py: Python<'_>, accepted: &Accepted) -> PyResult<Option<Arc<Handler>>> {
+        let server = self.server.get();
+        if let Some(index) = accepted.method {
+            return Ok(server.registered(py, index));
+        }
+        let metadata =
+            metadata::invocation(py, &accepted.metadata, accepted.user_agent.as_deref())?;
+        handler::ask(py, &server.generic(py), &accepted.path, &metadata, server.pool())
+    }
+
+    /// A task runs its first step.
+    pub(crate) fn task_started(&self, py: Python<'_>) {
+        self.state.with(py, |state| state.unstarted -= 1);
+    }
+
+    /// A call is over. What it sent is written: at once if nothing else is about to be, with the others' otherwise.
+    pub(crate) fn call_ended(slf: &Bound<'_, Self>, id: CallId, in_first_step: bool) {
+        let py = slf.py();
+        let me = slf.get();
+        let (ended, at_once) = me.state.with(py, |state| {
+            let slot = state.calls.get_mut(id.index());
+            let ended = slot.and_then(|slot| slot.take_if(|(held, _)| *held == id));
+            state.active -= usize::from(ended.is_some());
+            (ended, state.active == 0 || in_first_step && state.unstarted == 0)
+        });
+        let Some(ended) = ended else { return };
+        drop(ended);
+        if at_once && !me.port.get().is_turning(py) {
+            link::flush(slf);
+        } else {
+            link::flush_later(slf);
+        }
+        Server::call_ended(me.server.bind(py));
+        Self::close_if_drained(slf);
+    }
+
+    /// After a graceful shutdown the connection goes with its last call.
+    fn close_if_drained(slf: &Bound<'_, Self>) {
+        let py = slf.py();
+        let is_drained = slf.get().link.with(py, |link| {
+            link.is_open()
+                && link.engine.http().is_shut_down()
+                && link.engine.calls() == 0
+                && link.output_len() == 0
+        });
+        if is_drained {
+            link::linger(slf);
+        }
+    }
+
+    /// Announces the end: calls that are under way go on.
+    pub(crate) fn shut_down(slf: &Bound<'_, Self>) {
+        slf.get().link.with(slf.py(), |link| link.engine.shut_down());
+        link::flush(slf);
+        Self::close_if_drained(slf);
+    }
+
+    /// Ends the connection and its calls now.
+    pub(crate) fn close(slf: &Bound<'_, Self>, text: &str) {
+        let py = slf.py();
+        let status = Status::new(Code::Unavailable, "Cancelling all calls");
+        let is_open = slf.get().link.with(py, |link| {
+            if link.is_open() {
+                link.engine.finish_all(&status);
+                link.engine.go_away(text);
+            }
+            link.is_open()
+        });
+        if is_open {
+            link::flush(slf);
+            link::linger(slf);
+            Self::ended(slf, &End::Closed(None));
+        }
+    }
+
+    pub(crate) fn with_engine<R>(
+        &self,
+        py: Python<'_>,
+        lend: impl FnOnce(&mut ServerConnection<Message>) -> R,
+    ) -> R {
+        self.link.with(py, |link| lend(&mut link.engine))
+    }
+
+    /// Reads a call's next request.
+    pub(crate) fn take_message(slf: &Bound<'_, Self>, id: CallId) -> Next<Message> {
+        let (next, has_output) = slf
+            .get()
+            .link
+            .with(slf.py(), |link| (link.engine.take_message(id), link.output_len() > 0));
+        if has_output {
+            link::flush_later(slf);
+        }
+        if matches!(next, Next::Pending) {
+            link::flush_before_waiting(slf);
+        }
+        next
+    }
+
+    /// Sends a response. `Ok(true)`: there is much to send, and the loop is to have a turn.
+    pub(crate) fn send_message(
+        slf: &Bound<'_, Self>,
+        id: CallId,
+        message: &Bound<'_, PyBytes>,
+        encoding: Encoding,
+        compress: bool,
+    ) -> Result<bool, Status> {
+        let len = slf.get().link.with(slf.py(), |link| {
+            link.engine.set_encoding(id, encoding);
+            link.engine.send_message(id, Outgoing::new(message), compress)?;
+            Ok(link.output_len())
+        })?;
+        let is_much = len >= link::TURN_OUTPUT;
+        if is_much {
+            link::flush(slf)
+        } else {
+            link::flush_later(slf)
+        }
+        Ok(is_much)
+    }
+
+    pub(crate) fn is_queued(&self, py: Python<'_>, id: CallId) -> bool {
+        self.link.with(py, |link| link.engine.is_queued(id))
+    }
+
+    pub(crate) fn is_congested(&self, py: Python<'_>) -> bool {
+        self.link.with(py, |link| link.engine.is_congested())
+    }
+
+    /// Lets tasks begin that were held back, once the client has taken enough.
+    fn release_held_back(&self, py: Python<'_>) {
+        let any = self.state.with(py, |state| !state.held_back.is_empty());
+        if !any || self.is_congested(py) {
+            return;
+        }
+        for awaitable in self.state.with(py, |state| std::mem::take(&mut state.held_back)) {
+            self.port.get().enqueue(py, Ready::Wake(awaitable));
+        }
+    }
+
+    fn collect(&self, py: Python<'_>) -> SmallVec<[Action; 4]> {
+        let mut actions = SmallVec::new();
+        self.link.with(py, |link| {
+            let engine = &mut link.engine;
+            self.state.with(py, |state| {
+                let at = |calls: &Slots, id: CallId| {
+                    let (held, context) = calls.get(id.index())?.as_ref()?;
+                    (*held == id).then(|| context.clone_ref(py))
+                };
+                while let Some(event) = engine.next_event() {
+                    actions.extend(match event {
+                        ServerEvent::Call(id) => {
+                            engine.accept(id).map(|accepted| Action::Call(id, accepted))
+                        }
+                        ServerEvent::Readable(id) => at(&state.calls, id).map(Action::Readable),
+                        ServerEvent::Writable(id) => at(&state.calls, id).map(Action::Writable),
+                        ServerEvent::Cancelled(id) => at(&state.calls, id).map(Action::Cancelled),
+                        _ => None,
+                    });
+                }
+            });
+        });
+        actions
+    }
+}
+
+impl Driven for ServerLink {
+    type Engine = ServerConnection<Message>;
+
+    fn port(&self) -> &Port {
+        self.port.get()
+    }
+
+    fn link(&self) -> &GilCell<Link<Self::Engine>> {
+        &self.link
+    }
+
+    fn any(slf: &Bound<'_, Self>) -> AnyLink {
+        AnyLink::Server(slf.clone().unbind())
+    }
+
+    fn dispatch(slf: &Bound<'_, Self>) {
+        let py = slf.py();
+        let me = slf.get();
+        let mut tasks = None;
+        for action in me.collect(py) {
+            match action {
+                Action::Call(id, accepted) => {
+                    if let Err(error) = Self::answer(slf, id, accepted, &mut tasks) {
+                        // A generic handler has raised, or the interpreter is out of memory.
+                        let text = "Error in service handler!";
+                        let _ = Self::refuse(slf, id, Code::Unknown, text);
+                        Self::call_ended(slf, id, false);
+                        log(py, "service_failed", (raised(py, &error),));
+                    }
+                }
+                Action::Readable(context) => context.get().on_readable(py),
+                Action::Writable(context) => context.get().on_writable(py),
+                Action::Cancelled(context) => ServicerContext::on_cancelled(context.bind(py)),
+            }
+        }
+        me.release_held_back(py);
+    }
+
+    fn is_late(&self, py: Python<'_>) -> bool {
+        self.link.with(py, |link| link.is_open() && !link.engine.http().is_established())
+    }
+
+    fn ended(slf: &Bound<'_, Self>, end: &End) {
+        let py = slf.py();
+        let me = slf.get();
+        let peer = me.peer(py);
+        match end {
+            End::Closed(None) => {}
+            End::Closed(Some(rule)) => log(py, "broken_by_peer", (peer, *rule)),
+            End::Violation(violation) => log(py, "broken_by_peer", (peer, violation.to_string())),
+            End::Failed(error) => log(py, "lost", (peer, error.to_string())),
+        }
+        me.link.with(py, |link| link.engine.close());
+        Self::dispatch(slf);
+        Server::link_ended(me.server.bind(py), slf);
+    }
+}
+
+#[pymethods]
+impl ServerLink {
+    fn on_readable(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let result = link::readable(slf);
+        Self::close_if_drained(slf);
+        result
+    }
+
+    fn on_writable(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let result = link::writable(slf);
+        Self::close_if_drained(slf);
+        result
+    }
+
+    fn on_timer(slf: &Bound<'_, Self>) -> PyResult<()> {
+        link::timer(slf)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.server)?;
+        visit.call(&self.port)?;
+        link::traverse(&self.link, &visit)?;
+        self.state.traverse(|state| {
+            for (_, context) in state.calls.iter().flatten() {
+                visit.call(context)?;
+            }
+            state.held_back.iter().try_for_each(|awaitable| visit.call(awaitable))
+        })
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        let dropped = self.state.with(py, std::mem::take);
+        drop(dropped);
+    }
+}
+
+/// Waits until the client has taken enough of what is there.
+pub(crate) struct HeldBack(pub(crate) Py<ServerLink>);
+
+impl Operation for HeldBack {
+    fn poll(&mut self, py: Python<'_>, me: &Bound<'_, Awaitable>) -> PyResult<Polled> {
+        let link = self.0.get();
+        if !link.is_congested(py) {
+            return Ok(Polled::Ready(py.None()));
+        }
+        let awaitable = me.clone().unbind();
+        link.state.with(py, |state| state.held_back.push(awaitable));
+        Ok(Polled::Wait)
+    }
+
+    fn cancelled(&mut self, _py: Python<'_>) {}
+
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.0)
+    }
+}

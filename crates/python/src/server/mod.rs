@@ -1,0 +1,13 @@
+//! The server: listening, connections, and the tasks that answer calls.
+
+mod context;
+mod handler;
+mod link;
+mod operation;
+mod responding;
+mod serving;
+mod task;
+
+pub(crate) use context::{RequestIterator, ServicerContext};
+pub(crate) use link::ServerLink;
+pub(crate) use serving::Server;

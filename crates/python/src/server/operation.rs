@@ -1,0 +1,115 @@
+//! What a handler can await of its context.
+
+use super::context::{Over, ServicerContext, Wait, usage_error};
+use crate::awaitable::{Awaitable, Operation, Polled, cancelled_error};
+use crate::names::names;
+use oxgrpc_core::{Code, Metadata, Next};
+use pyo3::exceptions::PyStopAsyncIteration;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+
+pub(crate) enum What {
+    /// The next request, `EOF` at the end.
+    Read,
+    /// The next request, `StopAsyncIteration` at the end.
+    Next,
+    /// Sending a response, which is taken when it is sent.
+    Write(Option<Py<PyAny>>),
+    /// Until what was sent is within the windows.
+    Room,
+    InitialMetadata(Metadata),
+    Abort {
+        code: Code,
+        details: String,
+        trailing: Option<Metadata>,
+    },
+}
+
+pub(crate) struct ContextOperation {
+    context: Py<ServicerContext>,
+    what: What,
+}
+
+impl ContextOperation {
+    pub(crate) fn new(context: Py<ServicerContext>, what: What) -> Self {
+        Self { context, what }
+    }
+
+    fn read(
+        me: &Bound<'_, Awaitable>,
+        context: &Bound<'_, ServicerContext>,
+        iterates: bool,
+    ) -> PyResult<Polled> {
+        let py = me.py();
+        match context.get().take_message(py) {
+            Next::Message(raw) => ServicerContext::deserialize(context, raw).map(Polled::Ready),
+            Next::Pending => {
+                context.get().wait(py, Wait::Readable, me);
+                Ok(Polled::Wait)
+            }
+            Next::Failed(status) => {
+                let error = usage_error(py, &status.message);
+                ServicerContext::finish(context, &status, false);
+                Err(error)
+            }
+            Next::End if context.get().over(py) == Some(Over::Cancelled) => {
+                Err(cancelled_error(py, None))
+            }
+            Next::End if iterates => Err(PyStopAsyncIteration::new_err(())),
+            Next::End => Ok(Polled::Ready(names(py)?.eof.clone_ref(py))),
+        }
+    }
+
+    fn write(
+        me: &Bound<'_, Awaitable>,
+        context: &Bound<'_, ServicerContext>,
+        response: Option<Py<PyAny>>,
+    ) -> PyResult<Polled> {
+        let py = me.py();
+        let turn = match response {
+            Some(response) => ServicerContext::send(context, response.bind(py))?,
+            None => false,
+        };
+        if context.get().is_queued(py) {
+            context.get().wait(py, Wait::Writable, me);
+            return Ok(Polled::Wait);
+        }
+        if context.get().over(py) == Some(Over::Cancelled) {
+            return Err(cancelled_error(py, None));
+        }
+        Ok(if turn { Polled::Turn } else { Polled::Ready(py.None()) })
+    }
+}
+
+impl Operation for ContextOperation {
+    fn poll(&mut self, py: Python<'_>, me: &Bound<'_, Awaitable>) -> PyResult<Polled> {
+        let context = self.context.bind(py);
+        match &mut self.what {
+            What::Read => Self::read(me, context, false),
+            What::Next => Self::read(me, context, true),
+            What::Write(response) => Self::write(me, context, response.take()),
+            What::Room => Self::write(me, context, None),
+            What::InitialMetadata(metadata) => {
+                context.get().send_initial_metadata(py, metadata)?;
+                Ok(Polled::Ready(py.None()))
+            }
+            What::Abort { code, details, trailing } => {
+                if let Some(trailing) = trailing.take() {
+                    context.get().set_trailing(py, trailing);
+                }
+                let details = context.get().details_or(py, std::mem::take(details));
+                Err(ServicerContext::abort(context, *code, details))
+            }
+        }
+    }
+
+    fn cancelled(&mut self, _py: Python<'_>) {}
+
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.context)?;
+        match &self.what {
+            What::Write(Some(response)) => visit.call(response),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! How a call is answered: responses, initial metadata, and the status that ends it.
+
+use super::context::{Over, ServicerContext, usage_error};
+use super::link::ServerLink;
+use crate::awaitable::cancelled_error;
+use crate::link;
+use crate::message::{Message, Outgoing, deserialize, serialize};
+use crate::names::names;
+use oxgrpc_core::{Code, Metadata, Next, Status};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+impl ServicerContext {
+    /// Ends the call with a status.
+    pub(crate) fn finish(slf: &Bound<'_, Self>, status: &Status, in_first_step: bool) {
+        let py = slf.py();
+        let me = slf.get();
+        if me.over(py).is_some() {
+            return;
+        }
+        let trailing = me.state.with(py, |state| std::mem::take(&mut state.trailing));
+        me.link.get().with_engine(py, |engine| engine.finish(me.id, status, &trailing));
+        Self::end(slf, Over::Finished, in_first_step);
+    }
+
+    /// Ends the call with the status that the handler has set; success unless it set another.
+    pub(crate) fn finish_as_set(slf: &Bound<'_, Self>, in_first_step: bool) {
+        let status = slf.get().status_set(slf.py());
+        Self::finish(slf, &status, in_first_step);
+    }
+
+    /// Sends the only response and ends the call. A response beside another status than OK is dropped, as in grpcio.
+    pub(crate) fn respond(
+        slf: &Bound<'_, Self>,
+        response: &Bound<'_, PyAny>,
+        in_first_step: bool,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let me = slf.get();
+        if me.over(py).is_none() && me.code_set(py) == Code::Ok {
+            let sent = match serialize(response, me.handler.serializer.as_ref()) {
+                Ok(message) => me.send_serialized(py, &message, false),
+                Err(cause) => {
+                    let status = Status::new(Code::Internal, "Failed to serialize response!");
+                    Self::finish(slf, &status, in_first_step);
+                    return Err(cause);
+                }
+            };
+            if let Err(status) = sent {
+                Self::finish(slf, &status, in_first_step);
+                return Ok(());
+            }
+        }
+        Self::finish_as_set(slf, in_first_step);
+        Ok(())
+    }
+
+    /// Sends one response of a stream. `Ok(true)`: the loop is to have a turn.
+    pub(crate) fn send(slf: &Bound<'_, Self>, response: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let py = slf.py();
+        let me = slf.get();
+        me.check_running(py)?;
+        let message = match serialize(response, me.handler.serializer.as_ref()) {
+            Ok(message) => message,
+            Err(cause) => {
+                let status = Status::new(Code::Internal, "Failed to serialize response!");
+                Self::finish(slf, &status, false);
+                return Err(cause);
+            }
+        };
+        me.send_serialized(py, &message, true).map_err(|status| {
+            let error = usage_error(py, &status.message);
+            Self::finish(slf, &status, false);
+            error
+        })
+    }
+
+    fn send_serialized(
+        &self,
+        py: Python<'_>,
+        message: &Bound<'_, PyBytes>,
+        streams: bool,
+    ) -> Result<bool, Status> {
+        let (encoding, compress) = self.state.with(py, |state| {
+            (state.encoding, !std::mem::replace(&mut state.skip_compression, false))
+        });
+        let link = self.link.bind(py);
+        if streams {
+            return ServerLink::send_message(link, self.id, message, encoding, compress);
+        }
+        link.get().with_engine(py, |engine| {
+            engine.set_encoding(self.id, encoding);
+            let message = Outgoing::new(message);
+            engine.send_message(self.id, message, compress).map(|_| false)
+        })
+    }
+
+    pub(crate) fn is_queued(&self, py: Python<'_>) -> bool {
+        self.link.get().is_queued(py, self.id)
+    }
+
+    pub(crate) fn take_message(&self, py: Python<'_>) -> Next<Message> {
+        ServerLink::take_message(self.link.bind(py), self.id)
+    }
+
+    /// Deserializes a request; a deserializer that raises ends the call with INTERNAL.
+    pub(crate) fn deserialize(slf: &Bound<'_, Self>, raw: Message) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        let request = deserialize(py, raw.into_bytes(py), slf.get().handler.deserializer.as_ref());
+        request.inspect_err(|_| {
+            let status = Status::new(Code::Internal, "Exception deserializing request!");
+            Self::finish(slf, &status, false);
+        })
+    }
+
+    /// Sends the initial metadata before the first response.
+    pub(crate) fn send_initial_metadata(
+        &self,
+        py: Python<'_>,
+        metadata: &Metadata,
+    ) -> PyResult<()> {
+        self.check_running(py)?;
+        let encoding = self.state.with(py, |state| state.encoding);
+        let sent = self.link.get().with_engine(py, |engine| {
+            let sent = engine.headers_are_sent(self.id);
+            engine.set_encoding(self.id, encoding);
+            engine.send_initial_metadata(self.id, metadata);
+            sent
+        });
+        if sent {
+            return Err(usage_error(py, "Send initial metadata failed: already sent"));
+        }
+        link::flush_later(self.link.bind(py));
+        Ok(())
+    }
+
+    /// Ends the call as `abort` says. The error is to be raised in the handler.
+    pub(crate) fn abort(slf: &Bound<'_, Self>, code: Code, details: String) -> PyErr {
+        let py = slf.py();
+        if let Err(error) = slf.get().check_running(py) {
+            return error;
+        }
+        let code = if code == Code::Ok { Code::Unknown } else { code };
+        Self::finish(slf, &Status::new(code, details), false);
+        match names(py).and_then(|names| names.abort_error.bind(py).call1(("Locally aborted.",))) {
+            Ok(error) => PyErr::from_value(error),
+            Err(error) => error,
+        }
+    }
+
+    pub(super) fn check_running(&self, py: Python<'_>) -> PyResult<()> {
+        match self.over(py) {
+            None => Ok(()),
+            Some(Over::Finished) => Err(usage_error(py, "RPC already finished.")),
+            Some(Over::Cancelled) => Err(cancelled_error(py, None)),
+        }
+    }
+
+    pub(super) fn status_set(&self, py: Python<'_>) -> Status {
+        self.state
+            .with(py, |state| Status::new(state.code.unwrap_or(Code::Ok), state.details.clone()))
+    }
+
+    /// The code that the handler has set, OK if none.
+    pub(crate) fn code_set(&self, py: Python<'_>) -> Code {
+        self.state.with(py, |state| state.code.unwrap_or(Code::Ok))
+    }
+
+    /// Takes over trailing metadata that `abort` was given.
+    pub(crate) fn set_trailing(&self, py: Python<'_>, trailing: Metadata) {
+        self.state.with(py, |state| state.trailing = trailing);
+    }
+
+    /// The details that the handler has set, where `abort` gives none.
+    pub(crate) fn details_or(&self, py: Python<'_>, given: String) -> String {
+        match given.is_empty() {
+            true => self.details(py),
+            false => given,
+        }
+    }
+}

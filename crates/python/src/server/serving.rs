@@ -1,0 +1,388 @@
+//! The native part of `grpc.aio.Server`: ports, connections, and who handles what.
+
+use super::context::usage_error;
+use super::handler::{Handler, Handlers};
+use super::link::ServerLink;
+use crate::awaitable::{Awaitable, Operation, Polled};
+use crate::gil::GilCell;
+use crate::link::Link;
+use crate::names::log;
+use crate::options::Options;
+use crate::port::{Port, Ready, current_loop};
+use oxgrpc_core::{Encoding, ServerConnection, ServerOptions};
+use oxgrpc_io::{ListenOptions, Listener, Socket};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+/// Connections that are accepted in one go.
+const ACCEPTED: usize = 64;
+
+/// Seconds for which nothing is accepted where the process has no file descriptor left.
+const OUT_OF_FILES_PAUSE: f64 = 0.1;
+
+/// ```text
+///   New ──start──► Serving ──stop──► Stopping ──the last call ends──► Stopped
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    New,
+    Serving,
+    /// Nothing new is accepted; calls go on.
+    Stopping,
+    Stopped,
+}
+
+struct State {
+    phase: Phase,
+    handlers: Handlers,
+    listeners: Vec<Listener>,
+    port: Option<Py<Port>>,
+    links: Vec<Py<ServerLink>>,
+    /// Calls that are being answered.
+    active: usize,
+    /// Who waits for the last call to end.
+    idlers: Vec<Py<Awaitable>>,
+}
+
+/// A server.
+#[pyclass(frozen, weakref, module = "oxgrpc._native", name = "Server")]
+pub(crate) struct Server {
+    options: ServerOptions,
+    encoding: Encoding,
+    reuse_port: bool,
+    max_active: Option<usize>,
+    /// Where plain functions run.
+    pool: Py<PyAny>,
+    state: GilCell<State>,
+}
+
+impl Server {
+    pub(crate) fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    pub(crate) fn pool(&self) -> &Py<PyAny> {
+        &self.pool
+    }
+
+    pub(crate) fn registered(&self, py: Python<'_>, index: u32) -> Option<Arc<Handler>> {
+        self.state.with(py, |state| state.handlers.registered(index))
+    }
+
+    pub(crate) fn generic(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        self.state.with(py, |state| state.handlers.generic(py))
+    }
+
+    /// Whether one more call may be answered.
+    pub(crate) fn admit(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| self.max_active.is_none_or(|max| state.active < max))
+    }
+
+    pub(crate) fn began(&self, py: Python<'_>) {
+        self.state.with(py, |state| state.active += 1);
+    }
+
+    pub(crate) fn call_ended(slf: &Bound<'_, Self>) {
+        let py = slf.py();
+        let me = slf.get();
+        let (idlers, port) = me.state.with(py, |state| {
+            state.active -= 1;
+            match state.active {
+                0 => (
+                    std::mem::take(&mut state.idlers),
+                    state.port.as_ref().map(|p| p.clone_ref(py)),
+                ),
+                _ => (Vec::new(), None),
+            }
+        });
+        let Some(port) = port else { return };
+        for idler in idlers {
+            port.get().enqueue(py, Ready::Wake(idler));
+        }
+    }
+
+    pub(crate) fn link_ended(slf: &Bound<'_, Self>, link: &Bound<'_, ServerLink>) {
+        let removed = slf.get().state.with(slf.py(), |state| {
+            let at = state.links.iter().position(|other| other.is(link))?;
+            Some(state.links.swap_remove(at))
+        });
+        drop(removed);
+    }
+
+    fn accept(slf: &Bound<'_, Self>, socket: Socket) -> PyResult<()> {
+        let py = slf.py();
+        let me = slf.get();
+        let (port, methods) = me.state.with(py, |state| {
+            (state.port.as_ref().map(|port| port.clone_ref(py)), state.handlers.methods())
+        });
+        let Some(port) = port else { return Ok(()) };
+        let engine = ServerConnection::new(me.options.clone(), methods);
+        let link = ServerLink::new(py, slf.clone().unbind(), port, Link::new(engine, socket))?;
+        let kept = link.clone_ref(py);
+        me.state.with(py, |state| state.links.push(kept));
+        ServerLink::open(link.bind(py));
+        Ok(())
+    }
+
+    fn links(&self, py: Python<'_>) -> Vec<Py<ServerLink>> {
+        self.state.with(py, |state| state.links.iter().map(|link| link.clone_ref(py)).collect())
+    }
+
+    fn check_new(&self, py: Python<'_>, what: &str) -> PyResult<()> {
+        match self.state.with(py, |state| state.phase) {
+            Phase::New => Ok(()),
+            _ => {
+                let text = format!("Server not in ready state: {what} a server that was started");
+                Err(usage_error(py, &text))
+            }
+        }
+    }
+
+    fn watch_listeners(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let (fds, port) = slf.get().state.with(py, |state| {
+            let fds: Vec<i32> = state.listeners.iter().map(AsRawFd::as_raw_fd).collect();
+            (fds, state.port.as_ref().map(|port| port.clone_ref(py)))
+        });
+        let Some(port) = port else { return Ok(()) };
+        for fd in fds {
+            let acceptable = slf.getattr(intern!(py, "on_acceptable"))?;
+            let event_loop = port.get().event_loop.bind(py);
+            event_loop.call_method1(intern!(py, "add_reader"), (fd, acceptable, fd))?;
+        }
+        Ok(())
+    }
+
+    fn unwatch_listeners(&self, py: Python<'_>, listeners: &[i32]) {
+        let port = self.state.with(py, |state| state.port.as_ref().map(|port| port.clone_ref(py)));
+        for fd in listeners {
+            if let Some(port) = &port {
+                let event_loop = port.get().event_loop.bind(py);
+                let _ = event_loop.call_method1(intern!(py, "remove_reader"), (*fd,));
+            }
+        }
+    }
+
+    /// There is no file descriptor for another connection: waits a little for one.
+    fn pause(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let (fds, port) = slf.get().state.with(py, |state| {
+            let fds: Vec<i32> = state.listeners.iter().map(AsRawFd::as_raw_fd).collect();
+            (fds, state.port.as_ref().map(|port| port.clone_ref(py)))
+        });
+        slf.get().unwatch_listeners(py, &fds);
+        if let Some(port) = port {
+            let resume = slf.getattr(intern!(py, "on_resume"))?;
+            let event_loop = port.get().event_loop.bind(py);
+            event_loop.call_method1(intern!(py, "call_later"), (OUT_OF_FILES_PAUSE, resume))?;
+        }
+        Ok(())
+    }
+}
+
+#[pymethods]
+impl Server {
+    #[new]
+    #[pyo3(signature = (pool, options=None, maximum_concurrent_rpcs=None, compression=None))]
+    fn new(
+        pool: Py<PyAny>,
+        options: Option<&Bound<'_, PyAny>>,
+        maximum_concurrent_rpcs: Option<usize>,
+        compression: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let options = Options::read(options, compression)?;
+        let state = State {
+            phase: Phase::New,
+            handlers: Handlers::default(),
+            listeners: Vec::new(),
+            port: None,
+            links: Vec::new(),
+            active: 0,
+            idlers: Vec::new(),
+        };
+        Ok(Self {
+            options: ServerOptions {
+                http: options.http,
+                limits: options.limits,
+                ..ServerOptions::default()
+            },
+            encoding: options.encoding,
+            reuse_port: options.reuse_port,
+            max_active: maximum_concurrent_rpcs,
+            pool,
+            state: GilCell::new(state),
+        })
+    }
+
+    /// Registers a handler for one path.
+    fn register(&self, py: Python<'_>, path: &str, handler: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.check_new(py, "cannot add handlers to")?;
+        // A handler's attributes are Python's: the registry is taken out while they are read.
+        let mut handlers = self.state.with(py, |state| std::mem::take(&mut state.handlers));
+        let registered = handlers.register(path, handler, &self.pool);
+        self.state.with(py, |state| state.handlers = handlers);
+        registered
+    }
+
+    /// Whether a path has a registered handler, or may have one that generic handlers come before.
+    fn is_settled(&self, py: Python<'_>, path: &str) -> bool {
+        self.state
+            .with(py, |state| state.handlers.is_registered(path) || state.handlers.has_generic())
+    }
+
+    /// Adds a handler that is asked at each call whose method is not registered.
+    fn add_generic(&self, py: Python<'_>, handler: Py<PyAny>) -> PyResult<()> {
+        self.check_new(py, "cannot add handlers to")?;
+        self.state.with(py, |state| state.handlers.add_generic(handler));
+        Ok(())
+    }
+
+    /// Listens; returns the port, 1 for a Unix socket.
+    fn listen(&self, py: Python<'_>, address: &Bound<'_, PyAny>) -> PyResult<u16> {
+        let Ok(address) = address.cast::<PyString>() else {
+            return Err(PyTypeError::new_err(format!("an address is a str, not {address}")));
+        };
+        let address = address.to_cow()?.into_owned();
+        self.check_new(py, "cannot add a port to")?;
+        let options = ListenOptions { reuse_port: self.reuse_port };
+        let listeners = Listener::bind(&address, options).map_err(|error| {
+            PyRuntimeError::new_err(format!("Failed to bind to address {address}: {error}"))
+        })?;
+        let port = listeners.first().and_then(|listener| listener.address().port());
+        self.state.with(py, |state| state.listeners.extend(listeners));
+        Ok(port.unwrap_or(1))
+    }
+
+    /// Begins to serve on the running loop.
+    fn start(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let me = slf.get();
+        me.check_new(py, "cannot start")?;
+        let port = Port::of(&current_loop(py)?)?;
+        me.state.with(py, |state| {
+            state.phase = Phase::Serving;
+            state.port = Some(port);
+        });
+        Self::watch_listeners(slf)
+    }
+
+    /// Accepts no further connections and announces the end on those there are.
+    fn stop_accepting(&self, py: Python<'_>) {
+        let listeners = self.state.with(py, |state| {
+            if matches!(state.phase, Phase::Serving | Phase::New) {
+                state.phase = Phase::Stopping;
+            }
+            std::mem::take(&mut state.listeners)
+        });
+        let fds: Vec<i32> = listeners.iter().map(AsRawFd::as_raw_fd).collect();
+        self.unwatch_listeners(py, &fds);
+        drop(listeners);
+        for link in self.links(py) {
+            ServerLink::shut_down(link.bind(py));
+        }
+    }
+
+    /// Waits until no call is being answered.
+    fn wait_for_idle(slf: &Bound<'_, Self>) -> PyResult<Py<Awaitable>> {
+        let py = slf.py();
+        let port = slf.get().state.with(py, |state| state.port.as_ref().map(|p| p.clone_ref(py)));
+        let port = match port {
+            Some(port) => port,
+            None => Port::current(py)?,
+        };
+        Awaitable::new(py, &port, Idle(slf.clone().unbind()))
+    }
+
+    /// Ends all calls and connections.
+    fn close(&self, py: Python<'_>) {
+        self.stop_accepting(py);
+        self.state.with(py, |state| state.phase = Phase::Stopped);
+        for link in self.links(py) {
+            ServerLink::close(link.bind(py), "the server stops");
+        }
+    }
+
+    /// Whether it serves.
+    fn is_running(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| matches!(state.phase, Phase::Serving | Phase::Stopping))
+    }
+
+    /// Connections wait to be accepted.
+    fn on_acceptable(slf: &Bound<'_, Self>, fd: i32) -> PyResult<()> {
+        let py = slf.py();
+        for _ in 0..ACCEPTED {
+            let accepted = slf.get().state.with(py, |state| {
+                let listener = state.listeners.iter().find(|other| other.as_raw_fd() == fd);
+                listener.map_or(Ok(None), Listener::accept)
+            });
+            match accepted {
+                Ok(Some(socket)) => Self::accept(slf, socket)?,
+                Ok(None) => break,
+                Err(error) => {
+                    // A client that gave up before it was accepted is of no interest; running out of files is.
+                    if !matches!(error.kind(), io::ErrorKind::ConnectionAborted) {
+                        log(py, "accept_failed", (error.to_string(),));
+                        return Self::pause(slf);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn on_resume(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::watch_listeners(slf)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.pool)?;
+        self.state.traverse(|state| {
+            state.handlers.traverse(&visit)?;
+            if let Some(port) = &state.port {
+                visit.call(port)?;
+            }
+            state.links.iter().try_for_each(|link| visit.call(link))?;
+            state.idlers.iter().try_for_each(|idler| visit.call(idler))
+        })
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        let dropped = self.state.with(py, |state| {
+            let handlers = std::mem::take(&mut state.handlers);
+            (handlers, std::mem::take(&mut state.links), std::mem::take(&mut state.idlers))
+        });
+        drop(dropped);
+    }
+}
+
+/// Waits for the last call's end.
+struct Idle(Py<Server>);
+
+impl Operation for Idle {
+    fn poll(&mut self, py: Python<'_>, me: &Bound<'_, Awaitable>) -> PyResult<Polled> {
+        let idler = me.clone().unbind();
+        let waits = self.0.get().state.with(py, |state| {
+            if state.active == 0 {
+                return Some(idler);
+            }
+            state.idlers.push(idler);
+            None
+        });
+        Ok(match waits {
+            None => Polled::Wait,
+            Some(_) => Polled::Ready(py.None()),
+        })
+    }
+
+    fn cancelled(&mut self, _py: Python<'_>) {}
+
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.0)
+    }
+}

@@ -1,0 +1,56 @@
+"""What the native module writes to the log. Nothing native ever writes to a file descriptor.
+
+``oxgrpc.transport`` tells of connections, ``oxgrpc.server`` of handlers, ``oxgrpc.channel`` of what a program asks.
+"""
+
+from __future__ import annotations
+
+import logging
+
+_channel = logging.getLogger("oxgrpc.channel")
+_server = logging.getLogger("oxgrpc.server")
+_transport = logging.getLogger("oxgrpc.transport")
+
+_named_options: set[str] = set()
+
+
+def unknown_option(key: str) -> None:
+    """A channel argument that means nothing here: named once."""
+    if key not in _named_options:
+        _named_options.add(key)
+        _channel.debug("channel argument %s has no effect", key)
+
+
+def broken_by_peer(peer: str, rule: str) -> None:
+    """A peer broke a rule and the connection ends."""
+    _transport.warning("connection with %s ended, a rule was broken by the peer: %s", peer, rule)
+
+
+def went_away(peer: str, debug: str) -> None:
+    """A server said that the connection ends because of something wrong."""
+    _transport.warning("server %s ends the connection: %s", peer, debug or "no reason given")
+
+
+def lost(peer: str, error: str) -> None:
+    """A connection broke. Clients come and go: that is no reason to worry."""
+    _transport.debug("connection with %s lost: %s", peer, error)
+
+
+def accept_failed(error: str) -> None:
+    """A connection could not be accepted."""
+    _transport.error("cannot accept connections: %s", error)
+
+
+def handler_failed(method: str, error: BaseException) -> None:
+    """A handler raised."""
+    _server.error("Unexpected [%s] raised by servicer method [%s]", type(error).__name__, method, exc_info=error)
+
+
+def service_failed(error: BaseException) -> None:
+    """A generic handler raised, or a call could not be begun."""
+    _server.error("Cannot find out who handles a call", exc_info=error)
+
+
+def request_iterator_failed(error: BaseException) -> None:
+    """A client's request iterator raised: its call is cancelled."""
+    _channel.debug("Client request_iterator raised exception", exc_info=error)

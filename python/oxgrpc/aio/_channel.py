@@ -1,0 +1,136 @@
+"""Channels of the asynchronous API."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from .. import _native
+from .._common import INTERCEPTORS
+from .._status import ChannelConnectivity, Compression
+from . import _base_channel
+from ._errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from ._base_channel import (
+        StreamStreamMultiCallable,
+        StreamUnaryMultiCallable,
+        UnaryStreamMultiCallable,
+        UnaryUnaryMultiCallable,
+    )
+    from ._typing import ChannelArgumentType, DeserializingFunction, SerializingFunction
+
+
+class Channel(_base_channel.Channel):
+    """A channel, with its native part."""
+
+    def __init__(
+        self,
+        target: str,
+        options: ChannelArgumentType | None,
+        compression: Compression | None,
+        interceptors: Sequence[Any] | None,
+    ) -> None:
+        if interceptors:
+            raise NotImplementedError(f"client interceptors are not in this version of oxgrpc: {INTERCEPTORS}")
+        self._native = _native.Channel(target, options, compression)
+        self._closed = False
+
+    async def __aenter__(self) -> Channel:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self, grace: float | None = None) -> None:
+        if self._closed:
+            return
+        if grace is not None and grace < 0:
+            raise ValueError(f"grace is a number of seconds, not {grace}")
+        self._closed = True
+        self._native.stop_accepting()
+        try:
+            idle = self._native.wait_for_idle()
+            if grace and idle is not None:
+                await asyncio.wait_for(idle, grace)
+        except asyncio.TimeoutError:
+            pass
+        finally:
+            self._native.close()
+
+    def get_state(self, try_to_connect: bool = False) -> ChannelConnectivity:
+        return self._native.get_state(try_to_connect and not self._closed)
+
+    async def wait_for_state_change(self, last_observed_state: ChannelConnectivity) -> None:
+        if self._closed:
+            raise UsageError("Channel is closed.")
+        await self._native.wait_for_state_change(last_observed_state.value[0])
+
+    async def channel_ready(self) -> None:
+        while (state := self.get_state(try_to_connect=True)) is not ChannelConnectivity.READY:
+            await self.wait_for_state_change(state)
+
+    def unary_unary(
+        self,
+        method: str,
+        request_serializer: SerializingFunction | None = None,
+        response_deserializer: DeserializingFunction | None = None,
+        _registered_method: bool | None = False,
+    ) -> UnaryUnaryMultiCallable[Any, Any]:
+        return self._native.unary_unary(method, request_serializer, response_deserializer)
+
+    def unary_stream(
+        self,
+        method: str,
+        request_serializer: SerializingFunction | None = None,
+        response_deserializer: DeserializingFunction | None = None,
+        _registered_method: bool | None = False,
+    ) -> UnaryStreamMultiCallable[Any, Any]:
+        return self._native.unary_stream(method, request_serializer, response_deserializer)
+
+    def stream_unary(
+        self,
+        method: str,
+        request_serializer: SerializingFunction | None = None,
+        response_deserializer: DeserializingFunction | None = None,
+        _registered_method: bool | None = False,
+    ) -> StreamUnaryMultiCallable[Any, Any]:
+        return self._native.stream_unary(method, request_serializer, response_deserializer)
+
+    def stream_stream(
+        self,
+        method: str,
+        request_serializer: SerializingFunction | None = None,
+        response_deserializer: DeserializingFunction | None = None,
+        _registered_method: bool | None = False,
+    ) -> StreamStreamMultiCallable[Any, Any]:
+        return self._native.stream_stream(method, request_serializer, response_deserializer)
+
+
+def insecure_channel(
+    target: str,
+    options: ChannelArgumentType | None = None,
+    compression: Compression | None = None,
+    interceptors: Sequence[Any] | None = None,
+) -> Channel:
+    """A channel without encryption. Needs no running loop; connects when it is first used.
+
+    Args:
+      target: ``host:port``, ``dns:///host:port``, ``ipv4:…``, ``ipv6:…``, ``unix:path`` or ``unix-abstract:name``.
+      options: pairs of ``grpc.*`` names and values, as grpcio takes them.
+      compression: how requests are compressed unless a call says otherwise.
+      interceptors: not in this version.
+
+    Raises:
+      ValueError: the target cannot be understood.
+      TypeError: an option has a value of another kind.
+    """
+    return Channel(target, options, compression, interceptors)

@@ -1,0 +1,127 @@
+"""Servers of the asynchronous API."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from typing import Any
+
+from .. import _native
+from .._common import INTERCEPTORS, fully_qualified_method, missing
+from .._interfaces import GenericRpcHandler, RpcMethodHandler
+from .._status import Compression
+from .._utilities import DictionaryGenericHandler
+from . import _base_server
+from ._typing import ChannelArgumentType
+
+
+class Server(_base_server.Server):
+    """A server, with its native part."""
+
+    def __init__(
+        self,
+        migration_thread_pool: Executor | None,
+        handlers: Sequence[GenericRpcHandler] | None,
+        interceptors: Sequence[Any] | None,
+        options: ChannelArgumentType | None,
+        maximum_concurrent_rpcs: int | None,
+        compression: Compression | None,
+    ) -> None:
+        if interceptors:
+            raise NotImplementedError(f"server interceptors are not in this version of oxgrpc: {INTERCEPTORS}")
+        self._native = _native.Server(migration_thread_pool, options, maximum_concurrent_rpcs, compression)
+        self._stopped: asyncio.Event | None = None
+        self._stopping: asyncio.Task[None] | None = None
+        self._deadline: float | None = None
+        self.add_generic_rpc_handlers(handlers or ())
+
+    def add_generic_rpc_handlers(self, generic_rpc_handlers: Iterable[GenericRpcHandler]) -> None:
+        for handler in generic_rpc_handlers:
+            if not hasattr(handler, "service"):
+                raise AttributeError(f"{handler!r} is no generic handler: it has no method 'service'")
+            if type(handler) is DictionaryGenericHandler:
+                for path, method_handler in handler._method_handlers.items():
+                    # The first that was added for a path is the one that is asked.
+                    if self._native.is_settled(path):
+                        self._native.add_generic(handler)
+                        break
+                    self._native.register(path, method_handler)
+            else:
+                self._native.add_generic(handler)
+
+    def add_registered_method_handlers(
+        self, service_name: str, method_handlers: Mapping[str, RpcMethodHandler]
+    ) -> None:
+        for method, handler in method_handlers.items():
+            self._native.register(fully_qualified_method(service_name, method), handler)
+
+    def add_insecure_port(self, address: str) -> int:
+        return self._native.listen(address)
+
+    def add_secure_port(self, address: str, server_credentials: Any) -> int:
+        raise NotImplementedError(missing("oxgrpc", "ServerCredentials"))
+
+    async def start(self) -> None:
+        self._native.start()
+        self._stopped = asyncio.Event()
+
+    async def stop(self, grace: float | None = None) -> None:
+        if self._stopped is None:
+            self._native.close()
+            self._stopped = asyncio.Event()
+            self._stopped.set()
+            return
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + (grace or 0)
+        if self._deadline is None or deadline < self._deadline:
+            self._deadline = deadline
+            if self._stopping is not None:
+                self._stopping.cancel()
+            self._stopping = loop.create_task(self._stop(deadline))
+        await self._stopped.wait()
+
+    async def _stop(self, deadline: float) -> None:
+        """Stops accepting, waits for calls until the deadline, and ends what is left."""
+        assert self._stopped is not None
+        self._native.stop_accepting()
+        grace = deadline - asyncio.get_running_loop().time()
+        try:
+            if grace > 0:
+                await asyncio.wait_for(self._native.wait_for_idle(), grace)
+        except asyncio.TimeoutError:
+            pass
+        self._native.close()
+        # Handlers that were cancelled get to their ends.
+        await asyncio.sleep(0)
+        self._stopped.set()
+
+    async def wait_for_termination(self, timeout: float | None = None) -> bool:
+        if self._stopped is None:
+            self._stopped = asyncio.Event()
+        try:
+            await asyncio.wait_for(self._stopped.wait(), timeout)
+        except asyncio.TimeoutError:
+            return True
+        return False
+
+
+def server(
+    migration_thread_pool: Executor | None = None,
+    handlers: Sequence[GenericRpcHandler] | None = None,
+    interceptors: Sequence[Any] | None = None,
+    options: ChannelArgumentType | None = None,
+    maximum_concurrent_rpcs: int | None = None,
+    compression: Compression | None = None,
+) -> Server:
+    """A server. Needs no running loop; serves on the loop that starts it.
+
+    Args:
+      migration_thread_pool: where handlers run that are plain functions; the loop's default executor if ``None``.
+      handlers: generic handlers, as :meth:`Server.add_generic_rpc_handlers` takes them.
+      interceptors: not in this version.
+      options: pairs of ``grpc.*`` names and values, as grpcio takes them.
+      maximum_concurrent_rpcs: how many calls are answered at once; more end with RESOURCE_EXHAUSTED.
+      compression: how responses are compressed unless a handler says otherwise.
+    """
+    return Server(migration_thread_pool, handlers, interceptors, options, maximum_concurrent_rpcs, compression)
