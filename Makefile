@@ -1,0 +1,76 @@
+# Everything that can be done here. `make help` lists it.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+GRPCIO_VENV := .venv-grpcio
+GENERATED := examples/generated
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
+
+.PHONY: help run test test-rust test-python check bench wheel clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+run: $(VENV)/release $(GENERATED)/stamp ## build, then run the example: a server and a client with all four kinds of calls
+	$(VENV)/bin/python examples/weather/run.py --stack $(or $(STACK),oxgrpc)
+
+test: test-rust test-python ## run all tests
+
+test-rust: $(VENV)/stamp
+ifeq ($(NEXTEST),yes)
+	cargo nextest run --workspace
+	cargo test --workspace --doc
+else
+	cargo test --workspace
+endif
+
+test-python: $(VENV)/dev $(GRPCIO_VENV)/stamp $(GENERATED)/stamp
+	$(VENV)/bin/python -m pytest $(PYTEST)
+
+check: $(VENV)/dev ## format, lint and type-check
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+bench: $(VENV)/release $(GRPCIO_VENV)/stamp ## measure against genuine grpcio and tonic (BENCH="--rounds 3 --json FILE")
+	cargo build --release --manifest-path benches/rivals/Cargo.toml
+	OXGRPC_VENV=$(VENV) GRPCIO_VENV=$(GRPCIO_VENV) RIVALS=benches/rivals/target/release \
+		$(VENV)/bin/python benches/bench.py $(BENCH)
+
+wheel: $(VENV)/stamp ## build a release wheel in dist/
+	$(VENV)/bin/maturin build --release --out dist
+	@ls -l dist
+
+clean: ## remove what was built
+	rm -rf target benches/rivals/target dist $(VENV) $(GRPCIO_VENV) $(GENERATED)
+
+# The native module lies beside the Python code, built either for testing or for use: whichever was asked for last.
+SOURCES := $(shell find crates python -name '*.rs' -o -name '*.toml') Cargo.toml Cargo.lock pyproject.toml
+
+$(VENV)/dev: $(VENV)/stamp $(SOURCES)
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/maturin develop --quiet
+	rm -f $(VENV)/release && touch $@
+
+$(VENV)/release: $(VENV)/stamp $(SOURCES)
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/maturin develop --release --quiet
+	rm -f $(VENV)/dev && touch $@
+
+$(VENV)/stamp: tests/requirements.txt
+	tools/make-venv $(PYTHON) $(VENV) $<
+	touch $@
+
+$(GRPCIO_VENV)/stamp: tests/requirements-grpcio.txt
+	tools/make-venv $(PYTHON) $(GRPCIO_VENV) $<
+	touch $@
+
+# Stock grpcio-tools generates the example's stubs.
+$(GENERATED)/stamp: examples/weather/weather.proto $(GRPCIO_VENV)/stamp
+	mkdir -p $(GENERATED)
+	$(GRPCIO_VENV)/bin/python -m grpc_tools.protoc -I examples/weather \
+		--python_out=$(GENERATED) --grpc_python_out=$(GENERATED) weather.proto
+	touch $@
