@@ -169,7 +169,7 @@ def main() -> None:
     options = parser.parse_args()
 
     cells = [cell for cell in CELLS if re.search(options.only, cell.name)]
-    stacks = {stack for cell in cells for stack in cell.contenders} | {"tonic"}
+    stacks = {stack for cell in cells for stack in (*cell.contenders, *(["tonic"] if cell.peer == "tonic" else []))}
     servers = {stack: Server(stack, options.loop) for stack in sorted(stacks)}
     results = [Result(cell) for cell in cells]
     try:
