@@ -1,0 +1,62 @@
+"""One end of a differential test, on either stack. Its process runs in the virtual environment of its stack.
+
+    program.py STACK LOOP server          prints its port, serves until its standard input ends, prints what was left
+    program.py STACK LOOP client TARGET   runs all scripts; for each, prints a line of JSON: its name, what it observed
+
+STACK is oxgrpc or grpcio, LOOP is asyncio or uvloop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import logging
+import sys
+from typing import Any
+
+from scripts import SCRIPTS, Client
+from service import SERVICE, Service
+
+
+def load(stack: str) -> Any:
+    grpc = importlib.import_module("oxgrpc" if stack == "oxgrpc" else "grpc")
+    importlib.import_module(f"{grpc.__name__}.aio")
+    return grpc
+
+
+async def serve(grpc: Any) -> None:
+    options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+    server = grpc.aio.server(options=options)
+    handlers = Service(grpc).handlers()
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    print(port, flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    left = [task for task in asyncio.all_tasks() if "andler" in repr(task.get_coro())]
+    print(f"{len(left)} handlers were left", flush=True)
+    await server.stop(None)
+
+
+async def run(grpc: Any, target: str) -> None:
+    for name, script in SCRIPTS.items():
+        client = Client(grpc, target, f"{grpc.__name__} {name}")
+        async with client.channel:
+            print(json.dumps([name, await asyncio.wait_for(script(client), 60)]), flush=True)
+
+
+def main() -> None:
+    stack, loop, role, *rest = sys.argv[1:]
+    # Handlers raise on purpose, and both stacks log that.
+    logging.disable(logging.CRITICAL)
+    grpc = load(stack)
+    program = serve(grpc) if role == "server" else run(grpc, *rest)
+    if loop == "uvloop":
+        importlib.import_module("uvloop").run(program)
+    else:
+        asyncio.run(program)
+
+
+if __name__ == "__main__":
+    main()

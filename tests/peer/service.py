@@ -1,0 +1,126 @@
+"""The service of the differential tests: written once, for oxgrpc and for genuine grpcio alike.
+
+What a method does is told by the request's metadata, so that one server serves every script:
+
+    x-response-size N     the size of each response, in octets (default: the request itself)
+    x-response-count N    how many responses a stream has (default: one for each request)
+    x-initial, x-trailing, x-initial-bin, x-trailing-bin
+                          are sent back as initial and as trailing metadata
+    x-status CODE         ends the call with this code and the details of `x-details-bin`, in the way `x-how` names
+    x-wait NAME           waits before the only response, or after the last one, until the call is cancelled; what
+                          happens to it meanwhile is kept under NAME
+    x-compression NAME    compresses the responses
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from typing import Any
+
+SERVICE = "differential.Service"
+
+
+class HandlerError(Exception):
+    """What a handler raises where a script asks for it."""
+
+
+class Service:
+    """The handlers, for the `grpc` module that they are to run on."""
+
+    def __init__(self, grpc: Any) -> None:
+        self.grpc = grpc
+        self.codes = {code.name: code for code in grpc.StatusCode}
+        self.waits: defaultdict[str, asyncio.Queue[str]] = defaultdict(asyncio.Queue)
+
+    def handlers(self) -> dict[str, Any]:
+        grpc = self.grpc
+        return {
+            "UnaryUnary": grpc.unary_unary_rpc_method_handler(self.unary_unary),
+            "UnaryStream": grpc.unary_stream_rpc_method_handler(self.unary_stream),
+            "StreamUnary": grpc.stream_unary_rpc_method_handler(self.stream_unary),
+            "StreamStream": grpc.stream_stream_rpc_method_handler(self.stream_stream),
+            "Digest": grpc.stream_stream_rpc_method_handler(self.digest),
+            "Told": grpc.unary_unary_rpc_method_handler(self.told),
+            "Wait": grpc.unary_unary_rpc_method_handler(self.next_of_wait),
+        }
+
+    async def begin(self, context: Any) -> dict[str, Any]:
+        told = dict(context.invocation_metadata())
+        if "x-compression" in told:
+            context.set_compression(self.grpc.Compression[told["x-compression"]])
+        initial = [(key, value) for key, value in context.invocation_metadata() if key.startswith("x-initial")]
+        trailing = [(key, value) for key, value in context.invocation_metadata() if key.startswith("x-trailing")]
+        if initial:
+            await context.send_initial_metadata(tuple(initial))
+        if trailing:
+            context.set_trailing_metadata(tuple(trailing))
+        return told
+
+    async def finish(self, told: dict[str, Any], context: Any) -> None:
+        if "x-wait" in told:
+            await self.wait(told["x-wait"])
+        if "x-status" not in told:
+            return
+        details = told.get("x-details-bin", b"").decode()
+        match told["x-how"]:
+            case "abort":
+                await context.abort(self.codes[told["x-status"]], details)
+            case "set":
+                context.set_code(self.codes[told["x-status"]])
+                context.set_details(details)
+            case "raise":
+                raise HandlerError(details)
+
+    async def wait(self, name: str) -> None:
+        self.waits[name].put_nowait("begun")
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.waits[name].put_nowait("cancelled")
+            raise
+
+    @staticmethod
+    def response(told: dict[str, Any], request: bytes) -> bytes:
+        return b"r" * int(told["x-response-size"]) if "x-response-size" in told else request
+
+    async def unary_unary(self, request: bytes, context: Any) -> bytes:
+        told = await self.begin(context)
+        await self.finish(told, context)
+        return self.response(told, request)
+
+    async def unary_stream(self, request: bytes, context: Any) -> AsyncIterator[bytes]:
+        told = await self.begin(context)
+        for _ in range(int(told.get("x-response-count", 1))):
+            yield self.response(told, request)
+        await self.finish(told, context)
+
+    async def stream_unary(self, requests: AsyncIterator[bytes], context: Any) -> bytes:
+        told = await self.begin(context)
+        received = [request async for request in requests]
+        await self.finish(told, context)
+        return self.response(told, b"|".join(received))
+
+    async def stream_stream(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+        told = await self.begin(context)
+        async for request in requests:
+            yield self.response(told, request)
+        await self.finish(told, context)
+
+    async def digest(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+        """The size and the digest of each request."""
+        async for request in requests:
+            yield b"%d %s" % (len(request), hashlib.sha256(request).hexdigest().encode())
+
+    async def told(self, request: bytes, context: Any) -> bytes:
+        """What the server was told of the call, one `name=value` a line."""
+        lines = [f"{key}={value!r}" for key, value in context.invocation_metadata() if key.startswith("x-")]
+        remaining = context.time_remaining()
+        lines.append("no deadline" if remaining is None or remaining > 1e6 else f"minutes={round(remaining / 60)}")
+        return "\n".join(lines).encode()
+
+    async def next_of_wait(self, request: bytes, context: Any) -> bytes:
+        """What happened next to the call that waits under this name; waits for it to happen."""
+        return (await self.waits[request.decode()].get()).encode()
