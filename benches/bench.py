@@ -53,6 +53,7 @@ CELLS = [
     Cell("pair server stream 1 MiB", "sstream.1m.1"),
     Cell("pair client stream 1 MiB", "cstream.1m.1"),
 ]
+ENGINES = "engine alone, unary c100, no socket and no Python"
 
 
 def python(stack: str) -> str:
@@ -159,6 +160,14 @@ class Result:
         return lines
 
 
+def engines() -> list[dict[str, object]]:
+    """What a call costs in the engine alone, ours and the `h2` crate's, without socket and Python."""
+    command = pinned(CLIENT_CORE, os.environ["RIVALS"] + "/engines")
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    rows = [line.split() for line in output.splitlines()]
+    return [{"engine": row[0], "client_ns": int(row[2]), "server_ns": int(row[5])} for row in rows]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
@@ -184,12 +193,18 @@ def main() -> None:
         for server in servers.values():
             server.stop()
 
+    engine_rows = engines() if re.search(options.only, ENGINES) else []
+
     print(f"medians of {options.rounds} alternating rounds of {options.seconds:g} s, loop {options.loop}")
     for result in results:
         print(result.cell.name)
         print("\n".join(result.lines()))
+    if engine_rows:
+        print(ENGINES)
+    for row in engine_rows:
+        print("  {engine:<12}ns a call: client {client_ns}, server {server_ns}".format_map(row))
     if options.json:
-        document = [
+        cells_measured = [
             {
                 "name": result.cell.name,
                 "samples": {
@@ -198,6 +213,7 @@ def main() -> None:
             }
             for result in results
         ]
+        document = {"cells": cells_measured, "engines": engine_rows}
         options.json.write_text(json.dumps(document, indent=1))
 
 
