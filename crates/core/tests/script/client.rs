@@ -1,12 +1,14 @@
 //! Our client playing a script: it starts calls as early as it may, sends while nothing is queued, and reads at most one
 //! message of a call in a turn.
 
+use super::server::{assert_idle, output, receive};
 use super::{Call, Octets, Script, SeenByClient, metadata, pairs};
 use bytes::Bytes;
 use oxgrpc_core::{
     CallId, ClientConnection, ClientEvent, ClientOptions, Engine, Next, Request, Sent,
 };
 use oxgrpc_testkit::clock::Clock;
+use oxgrpc_testkit::pipe::End;
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -55,16 +57,11 @@ impl Client {
     pub fn assert_done(&self) {
         assert!(self.calls.iter().all(|call| matches!(call, Progress::Over)), "{:?}", self.calls);
         assert_eq!(self.engine.calls(), 0);
-        super::server::assert_idle(self.engine.http());
-    }
-
-    /// Takes what the wire brings.
-    pub fn receive(&mut self, octets: &[u8]) {
-        super::server::receive(&mut self.engine, &mut self.unparsed, octets, self.clock.now());
+        assert_idle(self.engine.http());
     }
 
     /// Takes turns until there is something to write, or nothing to do.
-    pub fn act(&mut self) {
+    fn act(&mut self) {
         while self.turn() && self.engine.http().output_len() == 0 {}
     }
 
@@ -192,5 +189,16 @@ impl Client {
         self.engine.forget(id);
         self.calls[number] = Progress::Over;
         true
+    }
+}
+
+impl End for Client {
+    fn input(&mut self, octets: &[u8]) {
+        receive(&mut self.engine, &mut self.unparsed, octets, self.clock.now());
+    }
+
+    fn output(&mut self, max: usize) -> Vec<u8> {
+        self.act();
+        output(&mut self.engine, max)
     }
 }

@@ -7,6 +7,8 @@ use oxgrpc_core::{
     ServerEvent, ServerOptions, Status,
 };
 use oxgrpc_testkit::clock::Clock;
+use oxgrpc_testkit::pipe::End;
+use std::io::IoSlice;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -53,13 +55,8 @@ impl Server {
         assert_idle(self.engine.http());
     }
 
-    /// Takes what the wire brings.
-    pub fn receive(&mut self, octets: &[u8]) {
-        receive(&mut self.engine, &mut self.unparsed, octets, self.clock.now());
-    }
-
     /// Takes turns until there is something to write, or nothing to do.
-    pub fn act(&mut self) {
+    fn act(&mut self) {
         while self.turn() && self.engine.http().output_len() == 0 {}
     }
 
@@ -157,6 +154,17 @@ impl Server {
     }
 }
 
+impl End for Server {
+    fn input(&mut self, octets: &[u8]) {
+        receive(&mut self.engine, &mut self.unparsed, octets, self.clock.now());
+    }
+
+    fn output(&mut self, max: usize) -> Vec<u8> {
+        self.act();
+        output(&mut self.engine, max)
+    }
+}
+
 /// Feeds an engine as a driver does: what is left unparsed stays in front of what comes next.
 pub fn receive(engine: &mut impl Engine, unparsed: &mut Vec<u8>, octets: &[u8], now: Instant) {
     unparsed.extend_from_slice(octets);
@@ -167,6 +175,20 @@ pub fn receive(engine: &mut impl Engine, unparsed: &mut Vec<u8>, octets: &[u8], 
         panic!("{role:?}: {violation}");
     }
     *unparsed = input.to_vec();
+}
+
+/// Takes up to `max` octets of an engine's output.
+pub fn output(engine: &mut impl Engine, max: usize) -> Vec<u8> {
+    let http = engine.http_mut();
+    http.fill();
+    let mut slices = [IoSlice::new(&[]); 8];
+    let count = http.slices(&mut slices);
+    let mut octets = Vec::new();
+    for slice in &slices[..count] {
+        octets.extend_from_slice(&slice[..slice.len().min(max - octets.len())]);
+    }
+    http.advance(octets.len());
+    octets
 }
 
 /// No call is open, nothing is held, nothing waits.
