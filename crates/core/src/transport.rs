@@ -12,6 +12,9 @@ use std::collections::VecDeque;
 /// Others wait at their window, so that a thousand half-sent messages do not add up.
 const LARGE_MESSAGES: usize = 16 << 20;
 
+/// With less than this in the connection's window, whoever waits for a message is stuck behind what others do not read.
+const LEAST_WINDOW: usize = 16 << 10;
+
 /// How large messages may be.
 #[derive(Clone, Copy, Debug)]
 pub struct MessageLimits {
@@ -81,6 +84,13 @@ pub(crate) struct Call<B, S> {
     pub(crate) side: S,
 }
 
+impl<B: MessageBuffer, S> Call<B, S> {
+    /// Whether a reader waits for octets.
+    fn waits(&self) -> bool {
+        self.reading && !self.received_all && !self.inbox.has_message()
+    }
+}
+
 pub(crate) struct Transport<B, S> {
     pub(crate) http: Connection,
     pub(crate) calls: Slab<Call<B, S>>,
@@ -90,6 +100,8 @@ pub(crate) struct Transport<B, S> {
     granted: usize,
     /// Calls that wait to let theirs in.
     waiting: VecDeque<CallId>,
+    /// Whether the peer obeys all our SETTINGS.
+    settled: bool,
 }
 
 impl<B: MessageBuffer, S> Transport<B, S> {
@@ -101,6 +113,7 @@ impl<B: MessageBuffer, S> Transport<B, S> {
             generation: 0,
             granted: 0,
             waiting: VecDeque::new(),
+            settled: false,
         }
     }
 
@@ -219,6 +232,14 @@ impl<B: MessageBuffer, S> Transport<B, S> {
         self.http.grant_connection(available.saturating_add(missing));
     }
 
+    /// Lets in what is still missing of a message that was let in.
+    fn top_up(&mut self, id: CallId) {
+        let Some(call) = self.get(id) else { return };
+        if let (Grant::Given(_), Some((_, missing))) = (call.grant, call.inbox.incomplete()) {
+            self.http.grant(call.stream, missing);
+        }
+    }
+
     fn end_grant(&mut self, len: usize) {
         self.granted -= len;
         while let Some(&id) = self.waiting.front() {
@@ -233,12 +254,30 @@ impl<B: MessageBuffer, S> Transport<B, S> {
         }
     }
 
-    /// After a batch of input: messages that were let in must not be stuck behind others' octets.
+    /// After a batch of input: nobody who waits for a message may be stuck.
     pub(crate) fn unstick(&mut self) {
-        const LEAST: usize = 64 << 10;
-        if self.granted > 0 && self.http.connection_window_available() < LEAST {
-            self.http.grant_connection(4 * LEAST);
+        // Our first SETTINGS may shrink windows that were wide enough before (RFC 9113 §6.9.2).
+        let settled = self.http.settings_are_acknowledged();
+        if settled && !self.settled {
+            for id in self.ids() {
+                self.let_in(id);
+                self.top_up(id);
+            }
         }
+        self.settled = settled;
+        if self.is_short() && self.calls.iter().any(|(_, call)| call.waits()) {
+            self.widen();
+        }
+    }
+
+    /// Whether what is unread has taken up the connection's window.
+    fn is_short(&self) -> bool {
+        self.http.connection_window_available() < LEAST_WINDOW
+    }
+
+    /// Lets in more on the connection than is read: each stream's own window is the bound then.
+    fn widen(&mut self) {
+        self.http.grant_connection(16 * LEAST_WINDOW);
     }
 
     /// Reads the next message of a call.
@@ -251,6 +290,9 @@ impl<B: MessageBuffer, S> Transport<B, S> {
             }
             call.reading = true;
             self.let_in(id);
+            if self.is_short() {
+                self.widen();
+            }
             return Next::Pending;
         };
         call.reading = false;

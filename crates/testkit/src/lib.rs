@@ -8,5 +8,7 @@
 pub mod block;
 pub mod clock;
 pub mod frame;
+pub mod grpc;
+pub mod paused;
 pub mod pipe;
 pub mod property;
