@@ -4,6 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 GRPCIO_VENV := .venv-grpcio
 GENERATED := examples/generated
+TEST_GENERATED := tests/generated
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
@@ -27,7 +28,7 @@ else
 	cargo test --workspace
 endif
 
-test-python: $(VENV)/dev $(GRPCIO_VENV)/stamp $(GENERATED)/stamp
+test-python: $(VENV)/dev $(GRPCIO_VENV)/stamp $(GENERATED)/stamp $(TEST_GENERATED)/stamp
 	$(VENV)/bin/python -m pytest $(PYTEST)
 
 check: $(VENV)/dev ## format, lint and type-check
@@ -47,7 +48,7 @@ wheel: $(VENV)/stamp ## build a release wheel in dist/
 	@ls -l dist
 
 clean: ## remove what was built
-	rm -rf target benches/rivals/target dist $(VENV) $(GRPCIO_VENV) $(GENERATED)
+	rm -rf target benches/rivals/target dist $(VENV) $(GRPCIO_VENV) $(GENERATED) $(TEST_GENERATED)
 
 # The native module lies beside the Python code, built either for testing or for use: whichever was asked for last.
 SOURCES := $(shell find crates python -name '*.rs' -o -name '*.toml') Cargo.toml Cargo.lock pyproject.toml
@@ -68,9 +69,15 @@ $(GRPCIO_VENV)/stamp: tests/requirements-grpcio.txt
 	tools/make-venv $(PYTHON) $(GRPCIO_VENV) $<
 	touch $@
 
-# Stock grpcio-tools generates the example's stubs.
+# Stock grpcio-tools generates the stubs of the example and of the tests.
 $(GENERATED)/stamp: examples/weather/weather.proto $(GRPCIO_VENV)/stamp
 	mkdir -p $(GENERATED)
 	$(GRPCIO_VENV)/bin/python -m grpc_tools.protoc -I examples/weather \
 		--python_out=$(GENERATED) --grpc_python_out=$(GENERATED) weather.proto
+	touch $@
+
+$(TEST_GENERATED)/stamp: tests/my_service.proto $(GRPCIO_VENV)/stamp
+	mkdir -p $(TEST_GENERATED)
+	$(GRPCIO_VENV)/bin/python -m grpc_tools.protoc -I tests \
+		--python_out=$(TEST_GENERATED) --grpc_python_out=$(TEST_GENERATED) my_service.proto
 	touch $@

@@ -96,11 +96,14 @@ def _descriptors() -> set[str]:
 
 
 @pytest.fixture(autouse=True)
-def leak_guard() -> Iterator[None]:
+def leak_guard(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """Fails a test that leaves something behind."""
     objects = len(_native_objects())
     descriptors, threads = _descriptors(), set(threading.enumerate())
     yield
+    # pytest keeps what was logged, an exception's frames with all that is in them included.
+    for record in caplog.get_records("call"):
+        record.exc_info = None
     left = _native_objects()
     assert len(left) <= objects, f"native objects are left: {[repr(thing) for thing in left][:20]}"
     assert not _descriptors() - descriptors, f"descriptors are left: {_descriptors() - descriptors}"

@@ -120,6 +120,14 @@ impl ChannelState {
         retry_at
     }
 
+    /// The back-off has passed, as the driver's timer says: an event loop's clock may be a little ahead of ours (uvloop's
+    /// counts whole milliseconds), and nobody would ask again.
+    pub fn backoff_passed(&mut self) {
+        if self.connectivity == Connectivity::TransientFailure {
+            self.connectivity = Connectivity::Idle;
+        }
+    }
+
     /// The connection is lost, or takes no more calls.
     pub fn lost(&mut self) {
         if self.connectivity == Connectivity::Ready {
@@ -165,6 +173,18 @@ mod tests {
         state.lost();
         assert!(state.want(clock.now()));
         assert_eq!(state.failed(clock.now(), 0.5) - clock.now(), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_timer_that_is_early_ends_the_backoff() {
+        let now = Instant::now();
+        let mut state = ChannelState::new(BackoffOptions::default());
+        state.want(now);
+        state.failed(now, 0.5);
+        state.backoff_passed();
+        assert!(state.want(now));
+        state.backoff_passed();
+        assert_eq!(state.connectivity(now), Connectivity::Connecting);
     }
 
     #[test]

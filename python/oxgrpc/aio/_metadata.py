@@ -96,10 +96,8 @@ class Metadata(Collection[MetadatumType]):
         return isinstance(key, str) and key in self._metadata
 
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, self.__class__):
-            return self._metadata == other._metadata
-        if isinstance(other, tuple):
-            return tuple(self) == other
+        if isinstance(other, (self.__class__, tuple)):
+            return tuple(self) == tuple(other)
         return NotImplemented
 
     def __add__(self, other: object) -> Metadata:

@@ -293,6 +293,7 @@ impl Subchannel {
         let me = slf.get();
         let wanted = me.state.with(py, |state| {
             state.timer = None;
+            state.channel.backoff_passed();
             !state.pending.is_empty()
         });
         if wanted {

@@ -28,11 +28,13 @@ pub(crate) enum What {
 pub(crate) struct ContextOperation {
     context: Py<ServicerContext>,
     what: What,
+    /// It has been tried.
+    begun: bool,
 }
 
 impl ContextOperation {
     pub(crate) fn new(context: Py<ServicerContext>, what: What) -> Self {
-        Self { context, what }
+        Self { context, what, begun: false }
     }
 
     fn read(
@@ -84,7 +86,13 @@ impl ContextOperation {
 impl Operation for ContextOperation {
     fn poll(&mut self, py: Python<'_>, me: &Bound<'_, Awaitable>) -> PyResult<Polled> {
         let context = self.context.bind(py);
+        let begins = !std::mem::replace(&mut self.begun, true);
         match &mut self.what {
+            // What was not read before the status was sent is gone: that is not the end of the client's requests. A read
+            // that was under way then ends, as in grpcio.
+            What::Read | What::Next if begins && context.get().over(py) == Some(Over::Finished) => {
+                context.get().check_running(py).map(|()| Polled::Ready(py.None()))
+            }
             What::Read => Self::read(me, context, false),
             What::Next => Self::read(me, context, true),
             What::Write(response) => Self::write(me, context, response.take()),
