@@ -23,6 +23,9 @@ use std::time::{Duration, Instant};
 /// Octets read in one go before the loop gets its turn.
 const TURN_INPUT: usize = 1 << 20;
 
+/// Further reads in one go, while it is not known whether the transport has failed.
+const LOOKS: usize = 4;
+
 /// Octets written in one go before the loop gets its turn.
 const WRITE: usize = 4 << 20;
 
@@ -56,6 +59,8 @@ pub(crate) struct Link<E> {
     reads: bool,
     writes: bool,
     lingers: bool,
+    /// Something was read, and nothing written since: if the transport has failed, nobody knows yet.
+    unproven: bool,
     timer: Option<(Instant, Py<PyAny>)>,
 }
 
@@ -70,6 +75,7 @@ impl<E: Engine> Link<E> {
             reads: false,
             writes: false,
             lingers: false,
+            unproven: false,
             timer: None,
         }
     }
@@ -97,6 +103,7 @@ impl<E: Engine> Link<E> {
     /// Reads until the socket is empty or enough has come for one turn, and takes in what came.
     fn pull(&mut self, buffer: &mut Vec<u8>, now: Instant) -> Result<(), End> {
         let mut total = 0;
+        self.unproven = false;
         while total < TURN_INPUT {
             let room = buffer.len() - self.rest.len();
             let len = self.pull_once(buffer, now)?;
@@ -122,6 +129,7 @@ impl<E: Engine> Link<E> {
             Ok(Some(len)) => len,
             Err(error) => return Err(End::Failed(error)),
         };
+        self.unproven = true;
         if self.lingers {
             return Ok(len);
         }
@@ -153,6 +161,7 @@ impl<E: Engine> Link<E> {
             match socket.write(&slices[..count]) {
                 Ok(None) => return Ok(true),
                 Ok(Some(len)) => {
+                    self.unproven = false;
                     written += len;
                     http.advance(len);
                 }
@@ -194,9 +203,35 @@ pub(crate) fn open<L: Driven>(slf: &Bound<'_, L>) {
 pub(crate) fn readable<L: Driven>(slf: &Bound<'_, L>) -> PyResult<()> {
     let py = slf.py();
     let me = slf.get();
+    let mut result = read_turn(slf);
+    if me.port().repeats {
+        return result;
+    }
+    // Data may have come together with the transport's end, and this callback may have been the last: see
+    // `Port::repeats`. What was written since has proved that it was not, as it does call by call.
+    let is_unproven = || me.link().with(py, |link| link.unproven && link.reads);
+    for _ in 0..LOOKS {
+        if result.is_err() || !is_unproven() {
+            return result;
+        }
+        result = read_turn(slf);
+    }
+    match is_unproven() {
+        true => result.and_then(|()| me.port().read_again(slf.as_any())),
+        false => result,
+    }
+}
+
+fn read_turn<L: Driven>(slf: &Bound<'_, L>) -> PyResult<()> {
+    let py = slf.py();
+    let me = slf.get();
     let mut buffer = me.port().take_buffer(py);
-    let pulled = me.link().with(py, |link| link.pull(&mut buffer, Instant::now()));
+    let (pulled, came) =
+        me.link().with(py, |link| (link.pull(&mut buffer, Instant::now()), link.unproven));
     me.port().return_buffer(py, buffer);
+    if pulled.is_ok() && !came {
+        return Ok(());
+    }
     L::dispatch(slf);
     if let Err(end) = pulled {
         finish(slf, &end);

@@ -24,6 +24,8 @@ pub(crate) struct Names {
     /// Functions that write to the log.
     pub(crate) log: Py<PyAny>,
     pub(crate) task: Py<PyAny>,
+    /// `asyncio.SelectorEventLoop`.
+    pub(crate) selector_loop: Py<PyAny>,
     pub(crate) cancelled_error: Py<PyAny>,
     pub(crate) invalid_state: Py<PyAny>,
     pub(crate) running_loop: Py<PyAny>,
@@ -66,6 +68,7 @@ impl Names {
             asynchronous: name("oxgrpc.aio._migration", "asynchronous")?,
             log: py.import("oxgrpc._log")?.into_any().unbind(),
             task: name("asyncio", "Task")?,
+            selector_loop: name("asyncio", "SelectorEventLoop")?,
             cancelled_error: name("asyncio", "CancelledError")?,
             invalid_state: name("asyncio", "InvalidStateError")?,
             running_loop: name("asyncio", "_get_running_loop")?,

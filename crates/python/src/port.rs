@@ -46,6 +46,9 @@ struct State {
 #[pyclass(frozen, module = "oxgrpc._native", name = "Port")]
 pub(crate) struct Port {
     pub(crate) event_loop: Py<PyAny>,
+    /// Whether the loop reports a socket again and again until it has been read to its end, as asyncio's own do. libuv,
+    /// and so uvloop, forgets a socket on which an error is pending, with whatever it still holds.
+    pub(crate) repeats: bool,
     call_soon: Py<PyAny>,
     state: GilCell<State>,
 }
@@ -69,6 +72,7 @@ impl Port {
             py,
             Self {
                 event_loop: event_loop.clone().unbind(),
+                repeats: event_loop.is_instance(names(py)?.selector_loop.bind(py))?,
                 call_soon: event_loop.getattr(intern!(py, "call_soon"))?.unbind(),
                 state: GilCell::new(State::default()),
             },
@@ -86,6 +90,12 @@ impl Port {
     pub(crate) fn enqueue(&self, py: Python<'_>, ready: Ready) {
         self.state.with(py, |state| state.ready.push_back(ready));
         self.schedule(py);
+    }
+
+    /// Has the loop call a connection's `on_readable` in its next turn.
+    pub(crate) fn read_again(&self, link: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = link.py();
+        self.call_soon.call1(py, (link.getattr(intern!(py, "on_readable"))?,)).map(drop)
     }
 
     /// Writes a connection's output at the end of the turn.

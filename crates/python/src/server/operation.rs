@@ -1,6 +1,6 @@
 //! What a handler can await of its context.
 
-use super::context::{Over, ServicerContext, Wait, usage_error};
+use super::context::{Over, ServicerContext, Wait};
 use crate::awaitable::{Awaitable, Operation, Polled, cancelled_error};
 use crate::names::names;
 use oxgrpc_core::{Code, Metadata, Next};
@@ -50,9 +50,9 @@ impl ContextOperation {
                 Ok(Polled::Wait)
             }
             Next::Failed(status) => {
-                let error = usage_error(py, &status.message);
+                // The client's fault, found as late as this: the handler ends as for one that is found early.
                 ServicerContext::finish(context, &status, false);
-                Err(error)
+                Err(cancelled_error(py, None))
             }
             Next::End if context.get().over(py) == Some(Over::Cancelled) => {
                 Err(cancelled_error(py, None))

@@ -13,11 +13,15 @@ use crate::invoke::{Step, call_2, exception, iterator_of, or_stop, send};
 use crate::names::{log, names, raised};
 use crate::pump::{Pump, Sending, Sink};
 use oxgrpc_core::{Code, Next, Status};
-use pyo3::exceptions::{PyException, PyRuntimeError, PyStopIteration};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PyStopIteration, PySystemExit};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
+
+/// Octets of an exception's text that a client is told. One that takes up all of what a client allows for metadata
+/// (16 KiB, or three octets for one of ours if it has to be escaped) would cost it the status.
+const LONGEST_TEXT: usize = 2048;
 
 /// ```text
 ///   Fresh ──► Waiting (for room, for the request) ──► Running (a coroutine) ──────────► (gone)
@@ -210,10 +214,15 @@ impl HandlerTask {
             Code::Ok => Code::Unknown,
             set => set,
         };
-        let text = format!("Unexpected {}: {}", error.get_type(py), error.value(py));
+        let mut text = format!("Unexpected {}: {}", error.get_type(py), error.value(py));
+        if let Some(end) = (0..=LONGEST_TEXT).rev().find(|&end| text.is_char_boundary(end)) {
+            text.truncate(end);
+        }
         ServicerContext::finish(context, &Status::new(code, text), first);
-        // KeyboardInterrupt and SystemExit end the program; the client has its status.
-        if error.is_instance_of::<PyException>(py) { Ok(()) } else { Err(error) }
+        // These end the program; the client has its status. Anything else has been logged and is nobody's business.
+        let ends_the_program = error.is_instance_of::<PyKeyboardInterrupt>(py)
+            || error.is_instance_of::<PySystemExit>(py);
+        if ends_the_program { Err(error) } else { Ok(()) }
     }
 
     fn throw_into<'py>(
