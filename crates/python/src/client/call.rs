@@ -137,6 +137,21 @@ impl Call {
         })
     }
 
+    /// Sets the timer that ends a call in line for a connection at its deadline, if it has one.
+    pub(crate) fn arm(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let Some(deadline) = slf.get().deadline else { return Ok(()) };
+        let delay = deadline.saturating_duration_since(Instant::now());
+        let callback = slf.getattr(intern!(py, "on_deadline"))?;
+        let handle = slf.get().subchannel.get().call_later(py, delay, &callback)?;
+        let before = slf.get().state.with(py, |state| match &mut state.place {
+            Place::Pending { timer, .. } => timer.replace(handle),
+            Place::Active(..) | Place::Over => Some(handle),
+        });
+        drop(before);
+        Ok(())
+    }
+
     pub(crate) fn has_unary_response(&self) -> bool {
         matches!(self.method.kind, Kind::UnaryUnary | Kind::StreamUnary)
     }
@@ -424,11 +439,17 @@ impl Call {
         }
     }
 
-    /// The deadline of a call that still waits for a connection has passed.
-    fn on_deadline(slf: &Bound<'_, Self>) {
-        if !slf.get().is_done(slf.py()) {
-            Self::fail(slf, Status::new(Code::DeadlineExceeded, "Deadline Exceeded"));
+    /// The deadline of a call that still waits for a connection has passed, or is about to: uvloop's clock counts whole
+    /// milliseconds.
+    fn on_deadline(slf: &Bound<'_, Self>) -> PyResult<()> {
+        if slf.get().is_done(slf.py()) {
+            return Ok(());
         }
+        if slf.get().deadline.is_some_and(|deadline| Instant::now() < deadline) {
+            return Self::arm(slf);
+        }
+        Self::fail(slf, Status::new(Code::DeadlineExceeded, "Deadline Exceeded"));
+        Ok(())
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {

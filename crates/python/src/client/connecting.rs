@@ -216,7 +216,7 @@ impl Subchannel {
         }
     }
 
-    pub(super) fn call_later(
+    pub(crate) fn call_later(
         &self,
         py: Python<'_>,
         delay: Duration,

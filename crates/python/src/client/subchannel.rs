@@ -14,7 +14,6 @@ use crate::port::{Port, Ready};
 use oxgrpc_core::{ChannelState, Code, Connectivity, StartError, Status};
 use oxgrpc_io::{Address, Socket};
 use pyo3::gc::{PyTraverseError, PyVisit};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::collections::VecDeque;
@@ -133,16 +132,7 @@ impl Subchannel {
         let message = message.map(|message| message.clone().unbind());
         let place = Place::Pending { request: Box::new(request), message, timer: None };
         let call = Call::create(slf, method, deadline, place, style)?;
-        if let Some(deadline) = deadline {
-            let delay = deadline.saturating_duration_since(Instant::now());
-            let handle =
-                slf.get().call_later(py, delay, &call.getattr(intern!(py, "on_deadline"))?)?;
-            call.get().state.with(py, |state| {
-                if let Place::Pending { timer, .. } = &mut state.place {
-                    *timer = Some(handle);
-                }
-            });
-        }
+        Call::arm(&call)?;
         let reference = CallRef::new(&call)?;
         slf.get().state.with(py, |state| state.pending.push_back(reference));
         Self::connect(slf);

@@ -108,6 +108,11 @@ impl ServicerContext {
         drop(is_over);
     }
 
+    /// Whether the deadline has passed, be it noticed or not.
+    pub(super) fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
     pub(crate) fn over(&self, py: Python<'_>) -> Option<Over> {
         self.state.with(py, |state| state.over)
     }

@@ -210,15 +210,17 @@ impl HandlerTask {
         if was_over != Some(Over::Cancelled) {
             log(py, "handler_failed", (&*me.handler().path, raised(py, &error)));
         }
-        let code = match me.code_set(py) {
-            Code::Ok => Code::Unknown,
-            set => set,
-        };
         let mut text = format!("Unexpected {}: {}", error.get_type(py), error.value(py));
         if let Some(end) = (0..=LONGEST_TEXT).rev().find(|&end| text.is_char_boundary(end)) {
             text.truncate(end);
         }
-        ServicerContext::finish(context, &Status::new(code, text), first);
+        let status = match me.code_set(py) {
+            // Most likely a call of the handler's own has met the deadline that it was given, a moment before we have.
+            _ if me.is_late() => Status::new(Code::DeadlineExceeded, "Deadline Exceeded"),
+            Code::Ok => Status::new(Code::Unknown, text),
+            set => Status::new(set, text),
+        };
+        ServicerContext::finish(context, &status, first);
         // These end the program; the client has its status. Anything else has been logged and is nobody's business.
         let ends_the_program = error.is_instance_of::<PyKeyboardInterrupt>(py)
             || error.is_instance_of::<PySystemExit>(py);
