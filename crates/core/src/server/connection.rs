@@ -1,7 +1,7 @@
 //! The server's end of a connection: the calls that a client makes on it (PROTOCOL-HTTP2.md).
 
 use super::{Accepted, Method, Methods, ServerEvent, ServerOptions};
-use crate::compression::Encoding;
+use crate::compression::{ACCEPTED, Encoding};
 use crate::deadline::Deadlines;
 use crate::engine::Engine;
 use crate::headers::{Pair, Refusal, RequestHead, parse_request, prepare_response, with_metadata};
@@ -180,14 +180,16 @@ impl<B: MessageBuffer> ServerConnection<B> {
     ) -> Sent {
         let message = percent::encode(&status.message);
         let code = status.code.wire().as_bytes();
-        let mut own: [Pair<'_>; 4] = [
+        let mut own: [Pair<'_>; 5] = [
             (b":status", b"200", Indexing::Always),
             (b"content-type", b"application/grpc", Indexing::Always),
+            // The answer to an encoding that we do not know must have it (compression.md).
+            (b"grpc-accept-encoding", ACCEPTED, Indexing::Always),
             (b"grpc-status", code, Indexing::Always),
             (b"grpc-message", &message, Indexing::WhenRepeated),
         ];
-        let from = if headers_sent { 2 } else { 0 };
-        let to = if message.is_empty() { 3 } else { 4 };
+        let from = if headers_sent { 3 } else { 0 };
+        let to = if message.is_empty() { 4 } else { 5 };
         let http = &mut self.transport.http;
         let mut prepared = None;
         let mut own = &mut own[from..to];
