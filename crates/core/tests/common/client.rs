@@ -57,21 +57,29 @@ impl Client {
         self.engine.start(&request, self.clock.now())
     }
 
-    /// Starts a call with metadata or a timeout, and returns its header section.
+    /// Starts a call with metadata or a timeout.
+    pub fn start_with(
+        &mut self,
+        metadata: &Metadata,
+        timeout: Option<Duration>,
+    ) -> Result<CallId, StartError> {
+        let request = Request {
+            path: b"/s/Method",
+            metadata,
+            deadline: timeout.map(|timeout| self.clock.now() + timeout),
+            encoding: Encoding::Identity,
+            unary_response: true,
+        };
+        self.engine.start(&request, self.clock.now())
+    }
+
+    /// The same; returns the header section.
     pub fn headers_of(
         &mut self,
         metadata: &Metadata,
         timeout: Option<Duration>,
     ) -> Vec<(String, String)> {
-        let deadline = timeout.map(|timeout| self.clock.now() + timeout);
-        let request = Request {
-            path: b"/s/Method",
-            metadata,
-            deadline,
-            encoding: Encoding::Identity,
-            unary_response: true,
-        };
-        self.engine.start(&request, self.clock.now()).expect("a call can be started");
+        self.start_with(metadata, timeout).expect("a call can be started");
         match self.written().remove(0) {
             Written::Fields(fields, false) => fields,
             other => panic!("{other:?} is not a request's header section"),
