@@ -23,6 +23,13 @@ impl Client {
 
     /// A client whose server has these settings.
     pub fn against(settings: &[(u16, u32)], change: impl FnOnce(&mut ClientOptions)) -> Self {
+        let mut client = Self::raw(change).shake_hands(settings);
+        assert_eq!(client.events(), [ClientEvent::Settings]);
+        client
+    }
+
+    /// A client that knows nothing of its server yet.
+    pub fn raw(change: impl FnOnce(&mut ClientOptions)) -> Self {
         let mut options = ClientOptions {
             scheme: "http",
             authority: "server:50051".into(),
@@ -30,9 +37,7 @@ impl Client {
             ..ClientOptions::default()
         };
         change(&mut options);
-        let mut client = Self::fresh(ClientConnection::new(options)).shake_hands(settings);
-        assert_eq!(client.events(), [ClientEvent::Settings]);
-        client
+        Self::fresh(ClientConnection::new(options))
     }
 
     /// Starts a call with one response; it has the next odd stream id.

@@ -22,15 +22,21 @@ impl Server {
 
     /// The same with other options.
     pub fn with(change: impl FnOnce(&mut ServerOptions)) -> Self {
-        Self::built(change, false)
+        Self::raw(change, false).greeted()
     }
 
     /// One that reports calls of methods that it does not have.
     pub fn reporting_unknown() -> Self {
-        Self::built(|_| {}, true)
+        Self::raw(|_| {}, true).greeted()
     }
 
-    fn built(change: impl FnOnce(&mut ServerOptions), reports_unknown: bool) -> Self {
+    fn greeted(mut self) -> Self {
+        self.send_octets(PREFACE);
+        self.shake_hands(&[])
+    }
+
+    /// A server that knows nothing of its client yet.
+    pub fn raw(change: impl FnOnce(&mut ServerOptions), reports_unknown: bool) -> Self {
         let mut options = ServerOptions::default();
         change(&mut options);
         let mut methods = Methods::default();
@@ -38,9 +44,7 @@ impl Server {
         for (index, path) in [(0, UNARY), (1, STREAM)] {
             methods.insert(path.as_bytes(), Method { index, request_streaming: index == 1 });
         }
-        let mut server = Self::fresh(ServerConnection::new(options, Arc::new(methods)));
-        server.send_octets(PREFACE);
-        server.shake_hands(&[])
+        Self::fresh(ServerConnection::new(options, Arc::new(methods)))
     }
 
     /// The events since the last call.
