@@ -42,6 +42,8 @@ enum Phase {
 #[derive(Debug)]
 struct Side {
     phase: Phase,
+    /// The method has one request.
+    is_unary: bool,
     accepted: Option<Accepted>,
     metadata_size: usize,
     headers_sent: bool,
@@ -263,6 +265,7 @@ impl<B: MessageBuffer> ServerConnection<B> {
         };
         let side = Side {
             phase: if is_unary { Phase::Waiting } else { Phase::Ready },
+            is_unary,
             accepted: Some(accepted),
             metadata_size,
             headers_sent: false,
@@ -312,7 +315,7 @@ impl<B: MessageBuffer> ServerConnection<B> {
     fn on_data(&mut self, id: CallId, data: &[u8], end_stream: bool) {
         match self.transport.push(id, data) {
             Ok(0) => {}
-            Ok(_) => self.on_message(id),
+            Ok(completed) => self.on_messages(id, completed),
             Err(status) => return self.fail(id, &status),
         }
         if end_stream {
@@ -320,8 +323,11 @@ impl<B: MessageBuffer> ServerConnection<B> {
         }
     }
 
-    fn on_message(&mut self, id: CallId) {
+    fn on_messages(&mut self, id: CallId, completed: usize) {
         let Some(call) = self.transport.get_mut(id) else { return };
+        if call.side.is_unary && (completed > 1 || call.side.phase != Phase::Waiting) {
+            return self.fail(id, &not_one_request());
+        }
         match call.side.phase {
             Phase::Waiting => {
                 call.side.phase = Phase::Ready;
@@ -344,10 +350,7 @@ impl<B: MessageBuffer> ServerConnection<B> {
             return self.fail(id, &status);
         }
         match call.side.phase {
-            Phase::Waiting => {
-                let text = "The method requires exactly one request message.";
-                self.fail(id, &Status::new(Code::Unimplemented, text));
-            }
+            Phase::Waiting => self.fail(id, &not_one_request()),
             Phase::Running if std::mem::take(&mut call.reading) => {
                 self.events.push_back(ServerEvent::Readable(id));
             }
@@ -464,4 +467,9 @@ impl<B: MessageBuffer> Engine for ServerConnection<B> {
             self.fail(id, &Status::new(Code::DeadlineExceeded, "Deadline Exceeded"));
         }
     }
+}
+
+/// statuscodes.md, "Request cardinality violation".
+fn not_one_request() -> Status {
+    Status::new(Code::Unimplemented, "The method requires exactly one request message.")
 }
