@@ -68,6 +68,16 @@ impl Server {
         self.accept().0
     }
 
+    /// The same, reported behind these events.
+    #[track_caller]
+    pub fn streaming_after(&mut self, stream: u32, before: &[ServerEvent]) -> CallId {
+        self.send(frame::request(stream, STREAM));
+        for event in before {
+            assert_eq!(self.engine.next_event(), Some(*event));
+        }
+        self.accept().0
+    }
+
     /// The messages that can be read now.
     pub fn read_all(&mut self, call: CallId) -> Vec<Vec<u8>> {
         let mut messages = Vec::new();
