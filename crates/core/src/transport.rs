@@ -58,7 +58,7 @@ pub enum Next<B> {
     Failed(Status),
 }
 
-/// A message that is let in although it is longer than the window.
+/// A message that is let in although it is longer than the window, until it is taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Grant {
     None,
@@ -96,7 +96,7 @@ pub(crate) struct Transport<B, S> {
     pub(crate) calls: Slab<Call<B, S>>,
     limits: MessageLimits,
     generation: u32,
-    /// Octets of large messages that are let in.
+    /// Octets of large messages that are let in and not taken.
     granted: usize,
     /// Calls that wait to let theirs in.
     waiting: VecDeque<CallId>,
@@ -191,12 +191,6 @@ impl<B: MessageBuffer, S> Transport<B, S> {
             self.http.release(stream, dropped);
         }
         let completed = pushed.map_err(|status| self.signed(status))?;
-        let Some(call) = self.get_mut(id) else { return Ok(0) };
-        if completed > 0
-            && let Grant::Given(len) = std::mem::replace(&mut call.grant, Grant::None)
-        {
-            self.end_grant(len);
-        }
         self.let_in(id);
         Ok(completed)
     }
@@ -297,7 +291,12 @@ impl<B: MessageBuffer, S> Transport<B, S> {
         };
         call.reading = false;
         let (stream, encoding) = (call.stream, call.receive_encoding);
+        // Not before: whole messages that nobody takes must not add up either.
+        let grant = std::mem::replace(&mut call.grant, Grant::None);
         self.http.release(stream, taken.content_len);
+        if let Grant::Given(len) = grant {
+            self.end_grant(len);
+        }
         match inflate(taken, encoding, max) {
             Ok(message) => Next::Message(message),
             Err(status) => Next::Failed(self.signed(status)),

@@ -1,7 +1,7 @@
 //! The server's end of a connection: the calls that a client makes on it (PROTOCOL-HTTP2.md).
 
 use super::{Accepted, Method, Methods, ServerEvent, ServerOptions};
-use crate::compression::Encoding;
+use crate::compression::{ACCEPTED, Encoding};
 use crate::deadline::Deadlines;
 use crate::engine::Engine;
 use crate::headers::{Pair, Refusal, RequestHead, parse_request, prepare_response, with_metadata};
@@ -42,6 +42,8 @@ enum Phase {
 #[derive(Debug)]
 struct Side {
     phase: Phase,
+    /// The method has one request.
+    is_unary: bool,
     accepted: Option<Accepted>,
     metadata_size: usize,
     headers_sent: bool,
@@ -180,14 +182,16 @@ impl<B: MessageBuffer> ServerConnection<B> {
     ) -> Sent {
         let message = percent::encode(&status.message);
         let code = status.code.wire().as_bytes();
-        let mut own: [Pair<'_>; 4] = [
+        let mut own: [Pair<'_>; 5] = [
             (b":status", b"200", Indexing::Always),
             (b"content-type", b"application/grpc", Indexing::Always),
+            // The answer to an encoding that we do not know must have it (compression.md).
+            (b"grpc-accept-encoding", ACCEPTED, Indexing::Always),
             (b"grpc-status", code, Indexing::Always),
             (b"grpc-message", &message, Indexing::WhenRepeated),
         ];
-        let from = if headers_sent { 2 } else { 0 };
-        let to = if message.is_empty() { 3 } else { 4 };
+        let from = if headers_sent { 3 } else { 0 };
+        let to = if message.is_empty() { 4 } else { 5 };
         let http = &mut self.transport.http;
         let mut prepared = None;
         let mut own = &mut own[from..to];
@@ -261,6 +265,7 @@ impl<B: MessageBuffer> ServerConnection<B> {
         };
         let side = Side {
             phase: if is_unary { Phase::Waiting } else { Phase::Ready },
+            is_unary,
             accepted: Some(accepted),
             metadata_size,
             headers_sent: false,
@@ -310,7 +315,7 @@ impl<B: MessageBuffer> ServerConnection<B> {
     fn on_data(&mut self, id: CallId, data: &[u8], end_stream: bool) {
         match self.transport.push(id, data) {
             Ok(0) => {}
-            Ok(_) => self.on_message(id),
+            Ok(completed) => self.on_messages(id, completed),
             Err(status) => return self.fail(id, &status),
         }
         if end_stream {
@@ -318,8 +323,11 @@ impl<B: MessageBuffer> ServerConnection<B> {
         }
     }
 
-    fn on_message(&mut self, id: CallId) {
+    fn on_messages(&mut self, id: CallId, completed: usize) {
         let Some(call) = self.transport.get_mut(id) else { return };
+        if call.side.is_unary && (completed > 1 || call.side.phase != Phase::Waiting) {
+            return self.fail(id, &not_one_request());
+        }
         match call.side.phase {
             Phase::Waiting => {
                 call.side.phase = Phase::Ready;
@@ -342,10 +350,7 @@ impl<B: MessageBuffer> ServerConnection<B> {
             return self.fail(id, &status);
         }
         match call.side.phase {
-            Phase::Waiting => {
-                let text = "The method requires exactly one request message.";
-                self.fail(id, &Status::new(Code::Unimplemented, text));
-            }
+            Phase::Waiting => self.fail(id, &not_one_request()),
             Phase::Running if std::mem::take(&mut call.reading) => {
                 self.events.push_back(ServerEvent::Readable(id));
             }
@@ -462,4 +467,9 @@ impl<B: MessageBuffer> Engine for ServerConnection<B> {
             self.fail(id, &Status::new(Code::DeadlineExceeded, "Deadline Exceeded"));
         }
     }
+}
+
+/// statuscodes.md, "Request cardinality violation".
+fn not_one_request() -> Status {
+    Status::new(Code::Unimplemented, "The method requires exactly one request message.")
 }
