@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 TESTS = Path(__file__).parent
@@ -37,3 +38,15 @@ def output_of(code: str, env: Mapping[str, str] | None = None) -> str:
     done = run("-c", code, env=env)
     assert (done.returncode, done.stderr) == (0, ""), f"exit code {done.returncode}:\n{done.stdout}{done.stderr}"
     return done.stdout
+
+
+@contextmanager
+def started(code: str) -> Iterator[subprocess.Popen[str]]:
+    """A program that runs meanwhile; it is ended with the block."""
+    with subprocess.Popen(
+        command("-c", code), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()

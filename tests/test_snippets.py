@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-import subprocess
 import sys
 
 import pytest
@@ -140,15 +139,10 @@ async def test_the_server_serves_until_it_is_interrupted() -> None:
             "from my_service_pb2_grpc import *\n"
             f"exec(snippets.SECTIONS[{SERVER!r}].replace('50051', '{port}'))\n"
         )
-        process = await asyncio.create_subprocess_exec(
-            *program.command("-c", code),
-            env=program.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        try:
+        with program.started(code) as process:
             assert process.stdout is not None
-            assert await process.stdout.readline() == b"Starting async server on [::]:%d\n" % port
+            line = await asyncio.to_thread(process.stdout.readline)
+            assert line == f"Starting async server on [::]:{port}\n"
             for host in ("127.0.0.1", "[::1]"):
                 async with aio.insecure_channel(f"{host}:{port}") as channel:
                     method = channel.unary_unary("/test.MyService/UnaryMethod")
@@ -156,16 +150,13 @@ async def test_the_server_serves_until_it_is_interrupted() -> None:
                     reply = await method(b"\x0a\x02hi", wait_for_ready=True)
                     assert reply == b"\x0a\x0eAsync echo: hi"
                     method = channel.stream_stream("/test.MyService/StreamStreamMethod")
+                    # It asks for what its subclasses are to have.
                     call = method(iter([b"\x0a\x02hi"]))
                     with pytest.raises(aio.AioRpcError) as caught:
                         await call.read()
                     assert caught.value.code() is grpc.StatusCode.UNKNOWN
                     assert "async_process" in (caught.value.details() or "")
             process.send_signal(signal.SIGINT)
-            _, errors = await process.communicate()
+            _, errors = await asyncio.to_thread(process.communicate, timeout=program.TIMEOUT_SECONDS)
             assert process.returncode != 0
-            assert b"KeyboardInterrupt" in errors
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+            assert "KeyboardInterrupt" in errors

@@ -8,6 +8,7 @@ use super::subchannel::Subchannel;
 use crate::message::serialize;
 use crate::metadata;
 use crate::options::encoding_of;
+use crate::pump::Pump;
 use oxgrpc_core::{Code, Status};
 use pyo3::PyClassInitializer;
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -55,7 +56,9 @@ impl MultiCallable {
             encoding,
             wait_for_ready: parameters.wait_for_ready.unwrap_or(false),
         };
-        let style = match requests {
+        // What cannot be iterated is refused before there is a call.
+        let pump = requests.map(Pump::new).transpose()?;
+        let style = match pump {
             Some(_) => Style::Iterator,
             None => Style::Unknown,
         };
@@ -84,8 +87,8 @@ impl MultiCallable {
         } else {
             Subchannel::start(&subchannel, request, serialized.as_ref(), style)?
         };
-        if let Some(requests) = requests {
-            RequestTask::start(&call, requests)?;
+        if let Some(pump) = pump {
+            RequestTask::start(&call, pump)?;
         }
         Ok(call)
     }

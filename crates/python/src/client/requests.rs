@@ -26,12 +26,12 @@ pub(crate) struct RequestTask {
 
 impl RequestTask {
     /// Starts the task, in the caller's context.
-    pub(crate) fn start(call: &Bound<'_, Call>, iterable: &Bound<'_, PyAny>) -> PyResult<()> {
+    pub(crate) fn start(call: &Bound<'_, Call>, pump: Pump) -> PyResult<()> {
         let py = call.py();
         let task = Self {
             call: PyWeakrefReference::new(call)?.unbind(),
             port: call.get().port.clone_ref(py),
-            pump: GilCell::new(Some(Pump::new(iterable)?)),
+            pump: GilCell::new(Some(pump)),
         };
         let options = PyDict::new(py);
         options.set_item(intern!(py, "loop"), &call.get().port.get().event_loop)?;
@@ -57,7 +57,7 @@ impl RequestTask {
             }
             Ok(None) => {
                 drop(pump);
-                me.finish(py)?;
+                me.finish(py);
                 Ok(None)
             }
             Err(error) => {
@@ -67,15 +67,13 @@ impl RequestTask {
         }
     }
 
-    /// All requests are sent.
-    fn finish(&self, py: Python<'_>) -> PyResult<()> {
-        if let Some(call) = self.upgrade(py)
-            && let Some((link, id)) = call.get().active(py)
-        {
-            call.get().state.with(py, |state| state.requests_ended = true);
+    /// All requests are sent. Without any the call may still wait for a connection: it is half-closed there.
+    fn finish(&self, py: Python<'_>) {
+        let Some(call) = self.upgrade(py) else { return };
+        call.get().state.with(py, |state| state.requests_ended = true);
+        if let Some((link, id)) = call.get().active(py) {
             ClientLink::half_close(link.bind(py), id);
         }
-        Ok(())
     }
 
     /// The iterator has raised, or the task is cancelled: the call cannot come to a good end.

@@ -168,6 +168,9 @@ impl Subchannel {
                     let place = Place::Pending { request, message, timer };
                     call.get().state.with(py, |state| state.place = place);
                     call.get().on_started(py, link.clone().unbind(), id);
+                    if call.get().state.with(py, |state| state.requests_ended) {
+                        ClientLink::half_close(&link, id);
+                    }
                     ClientLink::flush_call(&link);
                 }
                 Err(StartError::Failed(status)) => Call::fail(&call, status),
