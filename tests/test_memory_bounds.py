@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+import echo
 import wire
 from oxgrpc import aio
 
@@ -354,3 +355,157 @@ def test_a_servers_memory_is_bounded(name: str) -> None:
 
     growth = asyncio.run(measure())
     check(name, growth)
+
+
+# The other way round: a client in a process of its own, and servers that do not mean well.
+
+
+Script = Callable[[wire.Peer, "Misbehaviour"], Awaitable[None]]
+
+
+class Misbehaviour:
+    """What a server does, and whether it has come to the point from which on it only waits."""
+
+    def __init__(self, script: Script, calls: int) -> None:
+        self._script = script
+        #: So many calls come.
+        self.calls = calls
+        self.stalled = asyncio.Event()
+
+    async def __call__(self, peer: wire.Peer) -> None:
+        try:
+            await self._script(peer, self)
+        finally:
+            self.stalled.set()
+
+
+async def never_reads(peer: wire.Peer, server: Misbehaviour) -> None:
+    """Opens all windows and reads nothing: the kernel's buffers fill up."""
+    await peer.send(WIDE)
+    server.stalled.set()
+    await asyncio.Event().wait()
+
+
+def no_more(stream: int) -> bytes:
+    return b""
+
+
+async def answer_without_end(
+    peer: wire.Peer, server: Misbehaviour, answer: Callable[[int], bytes], more: Callable[[int], bytes] = no_more
+) -> None:
+    """Answers each call, and then sends more on all of them as long as their windows allow."""
+    await peer.send(WIDE)
+    windows = {0: 65535}
+    calls = 0
+    while (seen := await peer.receive()) is not None:
+        if seen.kind == wire.HEADERS:
+            windows[seen.stream] = 65535
+            calls += 1
+            await peer.send(answer(seen.stream))
+        elif seen.kind == wire.WINDOW_UPDATE and seen.stream in windows:
+            windows[seen.stream] += int.from_bytes(seen.payload, "big")
+        elif seen.kind == wire.RST_STREAM:
+            windows.pop(seen.stream, None)
+        for stream in [stream for stream in windows if stream]:
+            octets = more(stream)
+            length = len(octets) - 9
+            while octets and min(windows[0], windows[stream]) >= length:
+                windows[0] -= length
+                windows[stream] -= length
+                await peer.send(octets)
+        if calls == server.calls:
+            server.stalled.set()
+
+
+def head(stream: int) -> bytes:
+    return wire.headers(stream, wire.RESPONSE_HEAD)
+
+
+MESSAGES = 100 * wire.message(bytes(155))
+
+
+async def unread_responses(peer: wire.Peer, server: Misbehaviour) -> None:
+    await answer_without_end(peer, server, head, lambda stream: wire.data(stream, MESSAGES))
+
+
+async def half_responses(peer: wire.Peer, server: Misbehaviour) -> None:
+    begun = struct.pack(">BI", 0, 4 << 20) + b"x"
+    await answer_without_end(peer, server, lambda stream: head(stream) + wire.data(stream, begun))
+
+
+async def bombs(peer: wire.Peer, server: Misbehaviour) -> None:
+    def answer(stream: int) -> bytes:
+        encoded = wire.headers(stream, [*wire.RESPONSE_HEAD, (b"grpc-encoding", b"gzip")])
+        end = wire.headers(stream, [(b"grpc-status", b"0")], wire.END_HEADERS | wire.END_STREAM)
+        return encoded + wire.data(stream, BOMB) + end
+
+    await answer_without_end(peer, server, answer)
+
+
+async def large_heads(peer: wire.Peer, server: Misbehaviour) -> None:
+    def answer(stream: int) -> bytes:
+        return wire.headers(stream, [*wire.RESPONSE_HEAD, (b"x", 15_000 * b"v")])
+
+    await answer_without_end(peer, server, answer)
+
+
+async def pings(peer: wire.Peer, server: Misbehaviour) -> None:
+    await peer.send(wire.settings())
+    while await peer.send_unless_closed(100 * wire.frame(wire.PING, 0, 0, bytes(8))):
+        await asyncio.sleep(0)
+
+
+#: Calls that a client's acts make.
+CALLS = {"writes": 1, "iterates": 1, "reads_nothing": 100, "calls": 1000, "one_after_the_other": 200}
+
+SERVERS: dict[str, tuple[Script, str, tuple[object, ...]]] = {
+    "a_server_that_never_reads_what_is_written": (never_reads, "writes", ()),
+    "a_server_that_never_reads_what_is_iterated": (never_reads, "iterates", ()),
+    "a_server_that_never_reads_unary_calls": (never_reads, "calls", ()),
+    "responses_that_nobody_reads": (unread_responses, "reads_nothing", ()),
+    "responses_without_end_to_unary_calls": (unread_responses, "calls", ()),
+    "large_responses_that_never_come": (half_responses, "calls", ()),
+    "huge_responses_that_never_come": (half_responses, "calls", ("grpc.max_receive_message_length", -1)),
+    "bombs": (bombs, "one_after_the_other", ()),
+    "bombs_at_once": (bombs, "calls", ()),
+    "large_heads": (large_heads, "calls", ()),
+    "pings": (pings, "calls", ()),
+}
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_clients_memory_is_bounded(name: str) -> None:
+    script, act, options = SERVERS[name]
+
+    async def measure(process: subprocess.Popen[bytes], hostile: Misbehaviour) -> int:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert await asyncio.to_thread(process.stdout.readline) == b"ready\n"
+        client = Process(process.pid)
+        client.mark()
+        # Honest calls while it goes on, and once more when there is nothing to come.
+        for _ in range(2):
+            process.stdin.write(b"go\n")
+            process.stdin.flush()
+            assert await asyncio.to_thread(process.stdout.readline) == b"done\n"
+            await asyncio.wait_for(hostile.stalled.wait(), TIMEOUT_SECONDS)
+        return client.growth()
+
+    async def run() -> int:
+        hostile = Misbehaviour(script, CALLS[act])
+        async with echo.serving() as honest, wire.peer_server(hostile) as port:
+            command = Path(__file__).with_name("memory_client.py")
+            arguments = map(str, (command, act, port, honest.port, *options))
+            with subprocess.Popen(
+                [sys.executable, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            ) as process:
+                guard = asyncio.get_running_loop().call_later(TIMEOUT_SECONDS, process.kill)
+                try:
+                    growth = await measure(process, hostile)
+                finally:
+                    await asyncio.to_thread(process.communicate)
+                    guard.cancel()
+            assert process.returncode == 0
+            return growth
+
+    check(name, asyncio.run(run()))
