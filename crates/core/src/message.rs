@@ -8,8 +8,12 @@ pub(crate) const PREFIX_LEN: usize = 5;
 /// A message of at least this length is assembled in a buffer of its own, so that it is not copied once more.
 const LARGE: usize = 32 << 10;
 
-/// A longer message grows with what has come: its prefix alone must not make us claim its memory.
+/// A longer message grows with what has come.
 const CLAIMED: usize = 64 << 20;
+
+/// Nor is memory claimed for more than so many times what has come of a message: ten thousand prefixes of 4 MiB, with
+/// nothing behind them, would otherwise claim 40 GiB, and take up a page each (measured: 134 MiB).
+const CLAIM_FACTOR: usize = 16;
 
 /// What a received message is delivered in: the caller's own kind of memory, so that a message is copied once.
 pub trait MessageBuffer: Sized {
@@ -36,6 +40,11 @@ impl MessageBuffer for Vec<u8> {
     fn octets(&self) -> &[u8] {
         self
     }
+}
+
+/// Whether a message of `len` octets, of which `come` are there, gets a buffer of its own.
+fn has_own_buffer(len: usize, come: usize) -> bool {
+    (LARGE..=CLAIMED).contains(&len) && come >= len / CLAIM_FACTOR
 }
 
 /// The prefix of a message to send.
@@ -133,7 +142,7 @@ impl<B: MessageBuffer> Inbox<B> {
                 self.head = Some(Assembly { compressed, len, buffer: B::copy_of(message) });
                 content = later;
                 completed += 1;
-            } else if (LARGE..=CLAIMED).contains(&len) {
+            } else if has_own_buffer(len, body.len()) {
                 self.head = Some(Assembly { compressed, len, buffer: B::with_capacity(len) });
                 content = body;
             } else {
@@ -151,7 +160,7 @@ impl<B: MessageBuffer> Inbox<B> {
             let body = self.scanned + PREFIX_LEN;
             if self.rest.len() - body < len {
                 let is_first = self.head.is_none() && self.complete == 0;
-                if is_first && (LARGE..=CLAIMED).contains(&len) {
+                if is_first && has_own_buffer(len, self.rest.len() - body) {
                     let mut buffer = B::with_capacity(len);
                     buffer.append(&self.rest[body..]);
                     self.head = Some(Assembly { compressed, len, buffer });

@@ -70,9 +70,9 @@ impl Metadata {
         self.ends.len()
     }
 
-    /// Octets that the pairs take.
-    pub fn size(&self) -> usize {
-        self.octets.len()
+    /// Octets of memory that the pairs take up.
+    pub fn memory(&self) -> usize {
+        self.octets.capacity() + self.ends.capacity() * size_of::<(u32, u32)>()
     }
 
     /// Adds a pair that is to be sent. Fields that the engine writes itself are left out without a word, as grpcio

@@ -121,11 +121,10 @@ impl Connection {
                 false => Preface::Magic(seen + len),
             };
         }
-        if self.preface == Preface::Settings
-            && let Some(octets) = input.first_chunk::<HEAD_LEN>()
-        {
-            let head = Head::parse(octets);
-            if head.kind != kind::SETTINGS || head.has(flag::ACK) {
+        if self.preface == Preface::Settings {
+            // Judged before the frame's head is whole: a TLS alert has seven octets, and no more follow.
+            let is_other = input.get(3).is_some_and(|octet| *octet != kind::SETTINGS);
+            if is_other || input.get(4).is_some_and(|octet| octet & flag::ACK != 0) {
                 let rule = match self.role {
                     Role::Client => misunderstanding(input, 0),
                     Role::Server => "the first frame is not SETTINGS (RFC 9113 §3.4)",

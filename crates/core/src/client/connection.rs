@@ -218,6 +218,10 @@ impl<B: MessageBuffer> ClientConnection<B> {
                 let Some(call) = self.transport.get_mut(id) else { return };
                 let side = &mut call.side;
                 side.responses = side.responses.saturating_add(completed.min(2) as u8);
+                if side.unary_response && side.responses > 1 {
+                    // Not to be waited for: they may go on until the window is full, and the trailers never come.
+                    return self.fail(id, not_one_response("several responses"));
+                }
                 if !side.unary_response && std::mem::take(&mut call.reading) {
                     self.events.push_back(ClientEvent::Readable(id));
                 }
@@ -235,10 +239,8 @@ impl<B: MessageBuffer> ClientConnection<B> {
         if status.is_ok() && call.inbox.ends_within_message() {
             status = Status::new(Code::Internal, "Stream ended within a message");
         }
-        if status.is_ok() && call.side.unary_response && call.side.responses != 1 {
-            let count = if call.side.responses == 0 { "no response" } else { "several responses" };
-            let text = format!("Received {count} for a method that has one");
-            status = Status::new(Code::Unimplemented, text);
+        if status.is_ok() && call.side.unary_response && call.side.responses == 0 {
+            status = not_one_response("no response");
         }
         self.end_with(id, Outcome { status, trailing, is_remote: true });
     }
@@ -361,6 +363,10 @@ impl<B: MessageBuffer> Engine for ClientConnection<B> {
             self.fail(id, deadline_exceeded());
         }
     }
+}
+
+fn not_one_response(count: &str) -> Status {
+    Status::new(Code::Unimplemented, format!("Received {count} for a method that has one"))
 }
 
 fn deadline_exceeded() -> Status {
