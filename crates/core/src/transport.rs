@@ -12,6 +12,10 @@ use std::collections::VecDeque;
 /// Others wait at their window, so that a thousand half-sent messages do not add up.
 const LARGE_MESSAGES: usize = 16 << 20;
 
+/// How much of all other messages a connection may hold unread. Below it nobody who waits for a message is stuck, and a
+/// thousand streams may each hold their first window; above it calls are ended, the youngest first.
+const MAX_UNREAD: usize = 64 << 20;
+
 /// With less than this in the connection's window, whoever waits for a message is stuck behind what others do not read.
 const LEAST_WINDOW: usize = 16 << 10;
 
@@ -248,8 +252,9 @@ impl<B: MessageBuffer, S> Transport<B, S> {
         }
     }
 
-    /// After a batch of input: nobody who waits for a message may be stuck.
-    pub(crate) fn unstick(&mut self) {
+    /// After a batch of input: nobody who waits for a message may be stuck. Returns a call that has to end for that, with
+    /// its status; then there may be another.
+    pub(crate) fn unstick(&mut self) -> Option<(CallId, Status)> {
         // Our first SETTINGS may shrink windows that were wide enough before (RFC 9113 §6.9.2).
         let settled = self.http.settings_are_acknowledged();
         if settled && !self.settled {
@@ -259,14 +264,35 @@ impl<B: MessageBuffer, S> Transport<B, S> {
             }
         }
         self.settled = settled;
-        if self.is_short() && self.calls.iter().any(|(_, call)| call.waits()) {
-            self.widen();
+        if !self.is_short() {
+            return None;
         }
+        if !self.is_full() {
+            if self.calls.iter().any(|(_, call)| call.waits()) {
+                self.widen();
+            }
+            return None;
+        }
+        let holds = |(_, call): &(usize, &Call<B, S>)| call.waits() && call.inbox.held() > 0;
+        let youngest = self.calls.iter().filter(holds).max_by_key(|(_, call)| call.generation);
+        let (index, call) = youngest?;
+        let id = CallId { index: index as u32, generation: call.generation };
+        Some((id, self.too_much_unread()))
     }
 
     /// Whether what is unread has taken up the connection's window.
     fn is_short(&self) -> bool {
         self.http.connection_window_available() < LEAST_WINDOW
+    }
+
+    /// Whether as much is unread as may be.
+    fn is_full(&self) -> bool {
+        self.http.held_bytes() > self.granted + MAX_UNREAD
+    }
+
+    fn too_much_unread(&self) -> Status {
+        let text = format!("More than {MAX_UNREAD} octets of the connection's messages are unread");
+        self.signed(Status::new(Code::ResourceExhausted, text))
     }
 
     /// Lets in more on the connection than is read: each stream's own window is the bound then.
@@ -285,6 +311,9 @@ impl<B: MessageBuffer, S> Transport<B, S> {
             call.reading = true;
             self.let_in(id);
             if self.is_short() {
+                if self.is_full() {
+                    return Next::Failed(self.too_much_unread());
+                }
                 self.widen();
             }
             return Next::Pending;

@@ -4,6 +4,7 @@
 mod common;
 
 use common::client::Client;
+use common::field;
 use common::server::{STREAM, Server};
 use oxgrpc_core::{CallId, ClientEvent, Engine, Next, Sent, ServerEvent};
 use oxgrpc_testkit::frame::*;
@@ -248,4 +249,37 @@ fn calls_are_refused_when_they_take_up_too_much() {
     server.send(reset(1, 8)).send(reset(3, 8));
     server.send(request(41, STREAM));
     assert_eq!(server.events().len(), 1);
+}
+
+#[test]
+fn calls_that_never_send_all_of_their_messages_are_bounded() {
+    let mut server = Server::new();
+    let half = &message(vec![7; 60_000])[..60_000];
+    let mut ended = Vec::new();
+    for (stream, piece) in (1..4000)
+        .step_by(2)
+        .flat_map(|stream| half.chunks(15_000).map(move |piece| (stream, piece)))
+    {
+        if piece.len() > server.engine.http().connection_window_available() {
+            break;
+        }
+        if piece.as_ptr() == half.as_ptr() {
+            server.send(request(stream, "/s/Unary"));
+        }
+        server.send(data(stream, piece));
+        let frames = server.frames();
+        for frame in frames.iter().filter(|frame| frame.kind == kind::HEADERS) {
+            let fields = server.fields(frame);
+            assert_eq!(field(&fields, "grpc-status"), Some("8"), "{fields:?}");
+            ended.push(frame.stream);
+        }
+        let held = server.engine.http().held_bytes();
+        assert!(held < 65 << 20, "{held} octets are held");
+    }
+    assert!(ended.len() > 500, "{} calls have ended", ended.len());
+    assert!(ended[0] > 2000, "{}, an old call, has ended", ended[0]);
+    // Those that are left can still be served.
+    server.send(data(1, &message(vec![7; 60_000])[60_000..]).end_stream());
+    let (call, _) = server.accept();
+    assert_eq!(server.read_all(call).len(), 1);
 }

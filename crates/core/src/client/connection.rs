@@ -350,7 +350,9 @@ impl<B: MessageBuffer> Engine for ClientConnection<B> {
                 _ => {}
             }
         }
-        self.transport.unstick();
+        while let Some((id, status)) = self.transport.unstick() {
+            self.fail(id, status);
+        }
         Ok(())
     }
 

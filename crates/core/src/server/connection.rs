@@ -458,7 +458,9 @@ impl<B: MessageBuffer> Engine for ServerConnection<B> {
                 _ => {}
             }
         }
-        self.transport.unstick();
+        while let Some((id, status)) = self.transport.unstick() {
+            self.fail(id, &status);
+        }
         Ok(())
     }
 
