@@ -20,6 +20,24 @@ pub enum Encoding {
 /// `grpc-accept-encoding`: all that we take.
 pub(crate) const ACCEPTED: &[u8] = b"identity, deflate, gzip";
 
+/// The encodings that a peer reads, apart from none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Accepts(u8);
+
+impl Accepts {
+    /// Reads `grpc-accept-encoding`. A peer that does not send it reads nothing but what is not encoded.
+    pub(crate) fn from_wire(names: &[u8]) -> Self {
+        let names = names.split(|&octet| octet == b',').map(<[u8]>::trim_ascii);
+        let bits = names.filter_map(Encoding::from_wire).map(|encoding| 1 << encoding as u8);
+        Self(bits.fold(0, |all, bit| all | bit))
+    }
+
+    /// The encoding, if the peer reads it; otherwise none.
+    pub(crate) fn or_identity(self, encoding: Encoding) -> Encoding {
+        if self.0 & 1 << encoding as u8 == 0 { Encoding::Identity } else { encoding }
+    }
+}
+
 /// What keeps a compressed message from being read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum InflateError {

@@ -1,7 +1,7 @@
 //! The header sections of a call (PROTOCOL-HTTP2.md, "Requests" and "Responses"): what the engine reads out of them and
 //! writes into them around the application's metadata.
 
-use crate::compression::{ACCEPTED, Encoding};
+use crate::compression::{ACCEPTED, Accepts, Encoding};
 use crate::metadata::{Metadata, Owner, owner};
 use crate::percent;
 use crate::status::{Code, Status};
@@ -18,6 +18,7 @@ pub(crate) struct RequestHead<'a> {
     pub(crate) user_agent: Option<&'a [u8]>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) encoding: Encoding,
+    pub(crate) accepts: Accepts,
     pub(crate) metadata: Metadata,
 }
 
@@ -66,6 +67,7 @@ pub(crate) fn parse_request(fields: &Fields) -> Result<RequestHead<'_>, Refusal>
                     return Err(Refusal::Status(Status::new(Code::Unimplemented, text)));
                 }
             },
+            b"grpc-accept-encoding" => head.accepts = Accepts::from_wire(field.value),
             b"user-agent" => head.user_agent = Some(field.value),
             name => {
                 if owner(name) == Owner::Application

@@ -300,6 +300,17 @@ impl<B: MessageBuffer, S> Transport<B, S> {
         self.http.grant_connection(16 * LEAST_WINDOW);
     }
 
+    /// Nothing more comes for a call: a message that was let in and is not whole makes room for others.
+    pub(crate) fn receive_no_more(&mut self, id: CallId) {
+        let Some(call) = self.get_mut(id) else { return };
+        call.received_all = true;
+        if !call.inbox.has_message()
+            && let Grant::Given(len) = std::mem::replace(&mut call.grant, Grant::None)
+        {
+            self.end_grant(len);
+        }
+    }
+
     /// Reads the next message of a call.
     pub(crate) fn take_message(&mut self, id: CallId) -> Next<B> {
         let max = self.limits.max_receive_bytes;

@@ -124,6 +124,21 @@ fn only_so_many_large_messages_are_let_in_at_once() {
     assert!(opened(&server.frames(), 9) > 4_000_000);
 }
 
+#[test]
+fn a_call_that_has_ended_does_not_keep_others_large_messages_out() {
+    let mut client = Client::with(|options| options.limits.max_receive_bytes = 64 << 20);
+    let calls = [client.streaming(), client.streaming()];
+    for (call, stream) in calls.into_iter().zip([1, 3]) {
+        client.send(response(stream)).send(data(stream, [0, 1, 0x20, 0, 0])); // 18 MiB.
+        assert_eq!(client.engine.take_message(call), Next::Pending);
+    }
+    let frames = client.frames();
+    assert_eq!((opened(&frames, 1) > 0, opened(&frames, 3)), (true, 0));
+    // It has ended within its message, and its outcome is not taken yet.
+    client.send(reset(1, 2));
+    assert!(opened(&client.frames(), 3) > 18_000_000);
+}
+
 /// Carries octets between two engines until none move.
 fn settle(client: &mut Client, server: &mut Server, mut act: impl FnMut(&mut Client, &mut Server)) {
     loop {

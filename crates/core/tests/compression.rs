@@ -4,7 +4,7 @@
 mod common;
 
 use common::client::Client;
-use common::server::{Server, UNARY, request_with};
+use common::server::{STREAM, Server, UNARY, request_with};
 use common::{Written, field};
 use flate2::Compression;
 use flate2::read::{GzDecoder, GzEncoder, ZlibDecoder, ZlibEncoder};
@@ -75,7 +75,8 @@ fn a_client_compresses_the_messages_it_is_told_to() {
 #[test]
 fn a_server_compresses_and_says_how() {
     let mut server = Server::new();
-    let call = server.streaming(1);
+    server.send(request_with(1, STREAM, &[("grpc-accept-encoding", "identity, deflate, gzip")]));
+    let (call, _) = server.accept();
     server.engine.set_encoding(call, Encoding::Deflate);
     server.engine.send_message(call, &[7; 1000][..], true).unwrap();
     let written = server.written();
@@ -90,6 +91,29 @@ fn a_server_compresses_and_says_how() {
     server.engine.send_message(call, &[7; 1000][..], true).unwrap();
     let Written::Data(content, _) = server.written().remove(0) else { panic!("no data") };
     assert!(read(ZlibDecoder::new(&content[5..])) == [7; 1000]);
+}
+
+#[test]
+fn a_server_compresses_only_what_its_client_reads() {
+    let cases: [(&[(&str, &str)], _); 4] = [
+        (&[("grpc-accept-encoding", "deflate,gzip")], Some("gzip")),
+        (&[("grpc-accept-encoding", "identity,deflate")], None),
+        (&[("grpc-accept-encoding", "snappy, x-gzip")], None),
+        (&[], None),
+    ];
+    for (accepts, encoding) in cases {
+        let mut server = Server::new();
+        server.send(request_with(1, STREAM, accepts));
+        let (call, _) = server.accept();
+        server.engine.set_encoding(call, Encoding::Gzip);
+        server.engine.send_message(call, &[7; 1000][..], true).unwrap();
+        let written = server.written();
+        let [Written::Fields(fields, false), Written::Data(content, false)] = &written[..] else {
+            panic!("{written:?}")
+        };
+        assert_eq!(field(fields, "grpc-encoding"), encoding, "{accepts:?}");
+        assert_eq!(messages(content)[0].0, u8::from(encoding.is_some()), "{accepts:?}");
+    }
 }
 
 #[test]

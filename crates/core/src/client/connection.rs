@@ -274,8 +274,8 @@ impl<B: MessageBuffer> ClientConnection<B> {
             return;
         }
         call.side.phase = Phase::Ended(outcome);
-        call.received_all = true;
         let stream = call.stream;
+        self.transport.receive_no_more(id);
         // A server may answer before it has all requests (RFC 9113 §8.1): the rest is not sent.
         self.transport.http.reset(stream, ErrorCode::NO_ERROR);
         self.events.push_back(ClientEvent::Ended(id));

@@ -1,7 +1,7 @@
 //! The server's end of a connection: the calls that a client makes on it (PROTOCOL-HTTP2.md).
 
 use super::{Accepted, Method, Methods, ServerEvent, ServerOptions};
-use crate::compression::{ACCEPTED, Encoding};
+use crate::compression::{ACCEPTED, Accepts, Encoding};
 use crate::deadline::Deadlines;
 use crate::engine::Engine;
 use crate::headers::{Pair, Refusal, RequestHead, parse_request, prepare_response, with_metadata};
@@ -45,6 +45,8 @@ struct Side {
     phase: Phase,
     /// The method has one request.
     is_unary: bool,
+    /// The encodings that the client reads.
+    accepts: Accepts,
     accepted: Option<Accepted>,
     /// Octets of memory that are held for it.
     cost: usize,
@@ -122,10 +124,11 @@ impl<B: MessageBuffer> ServerConnection<B> {
         self.transport.take_message(call)
     }
 
-    /// Sets the encoding of the messages that are sent compressed. Only before the first message or metadata.
+    /// Sets the encoding of the messages that are sent compressed, if the client reads it. Only before the first message
+    /// or metadata.
     pub fn set_encoding(&mut self, call: CallId, encoding: Encoding) {
         if let Some(call) = self.transport.get_mut(call).filter(|call| !call.side.headers_sent) {
-            call.send_encoding = encoding;
+            call.send_encoding = call.side.accepts.or_identity(encoding);
         }
     }
 
@@ -270,6 +273,7 @@ impl<B: MessageBuffer> ServerConnection<B> {
         let side = Side {
             phase: if is_unary { Phase::Waiting } else { Phase::Ready },
             is_unary,
+            accepts: head.accepts,
             accepted: Some(accepted),
             cost,
             headers_sent: false,
