@@ -43,6 +43,10 @@ async def open_gate(request: bytes, context: Any) -> bytes:
     return request
 
 
+async def leave(request: bytes, context: Any) -> bytes:
+    raise SystemExit(int(request))
+
+
 async def yields(request: bytes, context: Any) -> AsyncIterator[bytes]:
     while True:
         yield bytes(len(BLOB))
@@ -69,6 +73,7 @@ METHODS = {
     "LateBlob": grpc.unary_unary_rpc_method_handler(late_blob),
     "LateStream": grpc.unary_stream_rpc_method_handler(late_stream),
     "OpenGate": grpc.unary_unary_rpc_method_handler(open_gate),
+    "Exit": grpc.unary_unary_rpc_method_handler(leave),
     "Yields": grpc.unary_stream_rpc_method_handler(yields),
     "Writes": grpc.unary_stream_rpc_method_handler(writes),
     "Mirror": grpc.stream_stream_rpc_method_handler(mirror),

@@ -6,7 +6,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -618,6 +619,27 @@ async def test_a_handler_that_raises_ends_its_call(
         [(record, error)] = complaints(caplog)
         assert echo.path(kind) in record
         assert error is not None
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("kind", list(echo.DEFAULTS))
+@pytest.mark.parametrize("failure", ["exception", "stop_iteration", "unprintable", "base_exception"])
+async def test_a_plain_function_that_raises_ends_its_call(
+    failure: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unary(request: Any, context: Any) -> bytes:
+        raise FAILURES[failure]()
+
+    def stream(request: Any, context: Any) -> Iterator[bytes]:
+        yield b"one"
+        raise FAILURES[failure]()
+
+    with ThreadPoolExecutor(1) as pool:
+        handler = stream if kind.endswith("Stream") else unary
+        async with echo.serving(server=aio.server(pool), **{kind: handler}) as service:
+            code, _ = await outcome(service, kind)
+            assert code is grpc.StatusCode.UNKNOWN
+    assert len(complaints(caplog)) == 1
 
 
 class Broken(Exception):

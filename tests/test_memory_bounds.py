@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import os
+import resource
 import struct
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 import pytest
 
 import echo
+import oxgrpc as grpc
 import wire
 from oxgrpc import aio
 
@@ -355,6 +357,38 @@ def test_a_servers_memory_is_bounded(name: str) -> None:
 
     growth = asyncio.run(measure())
     check(name, growth)
+
+
+def test_a_server_without_descriptors_serves_whom_it_has() -> None:
+    async def run() -> None:
+        async with serving() as server:
+            resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (64, 64))
+            with ExitStack() as stack:
+                for _ in range(100):
+                    peer = stack.enter_context(await wire.Peer.connect(server.port))
+                    await peer.greet()
+                await server.turns(100)
+            # The others have gone: there is room for one more, once the server has noticed.
+            async with aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+                late = channel.unary_unary("/test.Memory/Echo")
+                assert await asyncio.wait_for(late(b"late", wait_for_ready=True), TIMEOUT_SECONDS) == b"late"
+
+    asyncio.run(run())
+
+
+def test_a_handler_that_exits_ends_its_call_and_the_program() -> None:
+    async def run() -> tuple[grpc.StatusCode, str]:
+        async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            call = channel.unary_unary("/test.Memory/Exit")(b"3", timeout=30)
+            return await call.code(), await call.details()
+
+    command = [sys.executable, str(Path(__file__).with_name("memory_server.py"))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        assert asyncio.run(run()) == (grpc.StatusCode.UNKNOWN, "Unexpected <class 'SystemExit'>: 3")
+        process.communicate()
+    assert process.returncode == 3
 
 
 # The other way round: a client in a process of its own, and servers that do not mean well.

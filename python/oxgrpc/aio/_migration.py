@@ -38,8 +38,16 @@ def _is_asynchronous(function: object) -> bool:
 
 
 async def _in_thread(pool: Executor | None, function: Callable[..., _T], *arguments: Any) -> _T:
-    call = partial(contextvars.copy_context().run, function, *arguments)
+    call = partial(contextvars.copy_context().run, _without_stop_iteration, function, *arguments)
     return await asyncio.get_running_loop().run_in_executor(pool, call)
+
+
+def _without_stop_iteration(function: Callable[..., _T], *arguments: Any) -> _T:
+    """A future takes any exception but ``StopIteration``: who awaits it would wait for ever. Generators do the same."""
+    try:
+        return function(*arguments)
+    except StopIteration as error:
+        raise RuntimeError("a handler raised StopIteration") from error
 
 
 async def _run_unary(
