@@ -19,7 +19,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub(super) struct State {
     pub(super) channel: ChannelState,
@@ -134,7 +134,10 @@ impl Subchannel {
         let place = Place::Pending { request: Box::new(request), message, timer: None };
         let call = Call::create(slf, method, deadline, place, style)?;
         if let Some(deadline) = deadline {
-            let delay = deadline.saturating_duration_since(Instant::now());
+            // uvloop cuts the time and rounds the delay to milliseconds: its timers are early by up to one and a half, a
+            // deadline never is.
+            let early = Duration::from_millis(2);
+            let delay = deadline.saturating_duration_since(Instant::now()) + early;
             let handle =
                 slf.get().call_later(py, delay, &call.getattr(intern!(py, "on_deadline"))?)?;
             call.get().state.with(py, |state| {
