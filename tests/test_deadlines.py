@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -46,6 +47,14 @@ class Waiting:
         return echo.serving(
             UnaryUnary=self.unary, UnaryStream=self.stream, StreamUnary=self.unary, StreamStream=self.stream
         )
+
+
+@contextmanager
+def nobody() -> Iterator[str]:
+    """A target where nobody listens."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{bound.getsockname()[1]}"
 
 
 async def check_exceeded(error: aio.AioRpcError, call: Any) -> None:
@@ -103,9 +112,8 @@ async def test_a_write_that_waits_for_the_reader() -> None:
 
 
 async def test_a_call_that_waits_for_a_server() -> None:
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        async with aio.insecure_channel(f"127.0.0.1:{nobody.getsockname()[1]}") as channel:
+    with nobody() as target:
+        async with aio.insecure_channel(target) as channel:
             call = channel.unary_unary(echo.path("UnaryUnary"))(b"", timeout=SHORT, wait_for_ready=True)
             with pytest.raises(aio.AioRpcError) as caught:
                 await call
@@ -199,12 +207,37 @@ async def test_deadlines_pass_in_their_order() -> None:
         assert ended == sorted(timeouts)
 
 
+@pytest.mark.parametrize("connected", [False, True])
+async def test_no_deadline_passes_before_its_time(connected: bool) -> None:
+    """Not by a fraction of a millisecond: an event loop's timers may be that much early."""
+    waiting = Waiting()
+    async with waiting.serving() as service:
+        with nobody() as target:
+            async with aio.insecure_channel(service.target if connected else target) as channel:
+                method = channel.unary_unary(echo.path("UnaryUnary"))
+                if connected:
+                    await channel.channel_ready()
+
+                async def call(timeout: float) -> None:
+                    call = method(b"", timeout=timeout, wait_for_ready=True)
+                    with pytest.raises(aio.AioRpcError):
+                        await call
+                    assert call.time_remaining() == 0
+
+                await asyncio.gather(*(call(0.02 + number / 9000) for number in range(40)))
+
+
 async def test_a_deadline_is_handed_on_to_the_next_server() -> None:
     waiting = Waiting()
     async with waiting.serving() as backend:
 
         async def forward(request: bytes, context: Any) -> bytes:
-            return await backend.unary_unary(request, timeout=context.time_remaining())
+            try:
+                return await backend.unary_unary(request, timeout=context.time_remaining())
+            except aio.AioRpcError as error:
+                # Its time is up a moment before or after this handler's own.
+                await context.abort(error.code(), error.details())
+            return b""
 
         async with echo.serving(UnaryUnary=forward) as service:
             with pytest.raises(aio.AioRpcError) as caught:

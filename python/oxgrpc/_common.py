@@ -6,20 +6,35 @@ _SYNC = "the synchronous API comes next; use oxgrpc.aio"
 _SECURE = "credentials come next; use oxgrpc.aio.insecure_channel and add_insecure_port"
 INTERCEPTORS = "interceptors come next"
 
+_KINDS = ("UnaryUnary", "UnaryStream", "StreamUnary", "StreamStream")
+
 #: Names of grpcio's that this version does not have, each with a word on why.
 _NOT_YET = {
-    **dict.fromkeys(("insecure_channel", "server", "channel_ready_future", "Channel", "Server"), _SYNC),
-    **dict.fromkeys(("Call", "Future", "ServicerContext", "protos", "services"), _SYNC),
+    **dict.fromkeys(("Call", "Channel", "Future", "FutureCancelledError", "FutureTimeoutError", "Server"), _SYNC),
+    **dict.fromkeys(("ServicerContext", "channel_ready_future", "insecure_channel", "server"), _SYNC),
+    **dict.fromkeys(("protos", "protos_and_services", "services"), _SYNC),
+    **dict.fromkeys((f"{kind}MultiCallable" for kind in _KINDS), _SYNC),
     **dict.fromkeys(("unary_unary", "unary_stream", "stream_unary", "stream_stream"), _SYNC),
-    **dict.fromkeys(("secure_channel", "ssl_channel_credentials", "ssl_server_credentials"), _SECURE),
-    **dict.fromkeys(("ChannelCredentials", "CallCredentials", "ServerCredentials"), _SECURE),
-    **dict.fromkeys(("intercept_channel", "ClientCallDetails"), INTERCEPTORS),
+    **dict.fromkeys(("ChannelOptions", "ExperimentalApiWarning", "UsageError"), _SYNC),
+    **dict.fromkeys(("AuthMetadataContext", "AuthMetadataPlugin", "AuthMetadataPluginCallback"), _SECURE),
+    **dict.fromkeys(("CallCredentials", "ChannelCredentials", "ServerCredentials"), _SECURE),
+    **dict.fromkeys(("LocalConnectionType", "ServerCertificateConfiguration", "secure_channel"), _SECURE),
+    **dict.fromkeys(("access_token_call_credentials", "composite_call_credentials"), _SECURE),
+    **dict.fromkeys(("composite_channel_credentials", "compute_engine_channel_credentials"), _SECURE),
+    **dict.fromkeys(("dynamic_ssl_server_credentials", "metadata_call_credentials"), _SECURE),
+    **dict.fromkeys(("insecure_channel_credentials", "ssl_channel_credentials_with_custom_signer"), _SECURE),
+    **dict.fromkeys(("insecure_server_credentials", "ssl_server_certificate_configuration"), _SECURE),
+    **dict.fromkeys((f"{kind}_channel_credentials" for kind in ("alts", "local", "ssl", "xds")), _SECURE),
+    **dict.fromkeys((f"{kind}_server_credentials" for kind in ("alts", "local", "ssl", "xds")), _SECURE),
+    **dict.fromkeys(("ClientInterceptor", "ServerInterceptor", "intercept_channel"), INTERCEPTORS),
+    **dict.fromkeys(("ClientCallDetails", "InterceptedUnaryUnaryCall"), INTERCEPTORS),
+    **dict.fromkeys((f"{kind}ClientInterceptor" for kind in _KINDS), INTERCEPTORS),
 }
 
 
 def missing(module: str, name: str) -> str:
     """What to say of a name that a module does not have."""
-    why = INTERCEPTORS if name.endswith("Interceptor") else _NOT_YET.get(name)
+    why = _NOT_YET.get(name)
     if why is None:
         return f"module {module!r} has no attribute {name!r}"
     return f"{module}.{name} is not in this version of oxgrpc: {why}"
