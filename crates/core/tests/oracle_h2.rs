@@ -19,7 +19,7 @@ fn room(script: &Script) -> usize {
 }
 
 proptest! {
-    #![proptest_config(cases(150))]
+    #![proptest_config(cases(400))]
 
     #[test]
     fn our_client_and_its_server_see_the_same(mut script in script()) {

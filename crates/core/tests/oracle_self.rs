@@ -22,7 +22,7 @@ fn play(script: Script) {
 }
 
 proptest! {
-    #![proptest_config(cases(200))]
+    #![proptest_config(cases(1000))]
 
     #[test]
     fn both_sides_see_the_same(script in script()) {
