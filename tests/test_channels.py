@@ -379,7 +379,7 @@ def server_in_a_thread() -> Iterator[str]:
         thread.join()
 
 
-@pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("loop_kind", list(LOOPS))
 def test_one_channel_in_one_asyncio_run_after_the_other(loop_kind: str) -> None:
     async def use(request: bytes) -> bytes:
         return await method(channel)(request)  # type: ignore[no-any-return]
@@ -403,7 +403,7 @@ def test_one_channel_in_asyncio_run_itself() -> None:
             assert asyncio.run(use()) == b"x"
 
 
-@pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("loop_kind", list(LOOPS))
 def test_threads_with_loops_of_their_own_share_a_channel(loop_kind: str) -> None:
     failures: list[BaseException] = []
     barrier = threading.Barrier(4)

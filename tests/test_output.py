@@ -13,7 +13,7 @@ from oxgrpc import aio
 #: A program in which much goes wrong: a server that is not there, one that speaks something else, a handler that
 #: raises, a peer that breaks the rules, a connection that is cut, a fork, calls left under way at the end.
 FAILURES = """
-import asyncio, logging, os, socket, sys
+import asyncio, logging, os, socket, sys, warnings
 sys.path.insert(0, {tests!r})
 import echo
 from oxgrpc import aio
@@ -55,6 +55,7 @@ async def main():
         writer.transport.abort()
         await expect(service.channel.unary_unary("/no/such")(b""))
         await expect(service.unary_unary(b"", timeout=0))
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python's own, about the resolver's thread
         child = os.fork()
         if child == 0:
             os._exit(0)
