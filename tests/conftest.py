@@ -40,6 +40,12 @@ def pytest_sessionstart() -> None:
         loop.close()
 
 
+def pytest_collection_finish() -> None:
+    """Spares the leak guard what there is before the first test: looking through it took most of the tests' time."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if inspect.iscoroutinefunction(metafunc.function):
         metafunc.fixturenames.append("loop_kind")
