@@ -41,7 +41,7 @@ def pytest_sessionstart() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Takes what is there before the first test out of the garbage collector's sight: it runs after every test."""
+    """Spares the leak guard what there is before the first test: looking through it took most of the tests' time."""
     gc.collect()
     gc.freeze()
 

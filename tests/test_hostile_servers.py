@@ -460,3 +460,26 @@ async def test_an_honest_channel_notices_nothing() -> None:
             async with channel_to(answering(octets)) as channel:
                 assert (await unary(channel))[0] is not Code.OK
             assert await service.unary_unary(b"honest") == b"honest"
+
+
+def broken(message: Any) -> Any:
+    raise ValueError("broken")
+
+
+@pytest.mark.parametrize(
+    ("codec", "text"),
+    [("request_serializer", "Exception serializing request!"), ("response_deserializer", "Exception deserializing")],
+)
+async def test_a_clients_serializer_that_raises_is_an_internal_error(codec: str, text: str) -> None:
+    async with echo.serving() as service:
+        channel = service.channel
+        for kind, method in zip(
+            echo.DEFAULTS,
+            (channel.unary_unary, channel.unary_stream, channel.stream_unary, channel.stream_stream),
+            strict=True,
+        ):
+            call = method(echo.path(kind), **{codec: broken})(iter([b"1"]) if kind.startswith("Stream") else b"1")
+            with pytest.raises(aio.AioRpcError):
+                await (call.read() if kind.endswith("Stream") else call)
+            assert await asyncio.wait_for(call.code(), HANG_SECONDS) is Code.INTERNAL
+            assert text in await call.details()

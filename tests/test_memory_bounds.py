@@ -440,7 +440,7 @@ async def answer_without_end(
             windows[seen.stream] += int.from_bytes(seen.payload, "big")
         elif seen.kind == wire.RST_STREAM:
             windows.pop(seen.stream, None)
-        for stream in [stream for stream in windows if stream]:
+        for stream in [stream for stream in windows if stream and seen.stream in (0, stream)]:
             octets = more(stream)
             length = len(octets) - 9
             while octets and min(windows[0], windows[stream]) >= length:

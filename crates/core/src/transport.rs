@@ -214,10 +214,30 @@ impl<B: MessageBuffer, S> Transport<B, S> {
             if let Some(call) = self.get_mut(id) {
                 call.grant = Grant::Waiting;
             }
+            if self.is_cluttered(self.waiting.len()) {
+                let calls = &self.calls;
+                let waits = |id: &CallId| {
+                    let call =
+                        calls.get(id.index()).filter(|call| call.generation == id.generation);
+                    call.is_some_and(|call| call.grant == Grant::Waiting)
+                };
+                self.waiting.retain(waits);
+            }
             self.waiting.push_back(id);
             return;
         }
         self.give(id, len, missing);
+    }
+
+    /// Whether a line of `len` calls is mostly made of such as are gone: a client that resets what has come into line
+    /// must not make it grow. Looking through the line this rarely costs nothing that counts.
+    pub(crate) fn is_cluttered(&self, len: usize) -> bool {
+        len > 2 * self.calls.len() + 64
+    }
+
+    #[cfg(test)]
+    pub(crate) fn waiting_len(&self) -> usize {
+        self.waiting.len()
     }
 
     fn give(&mut self, id: CallId, len: usize, missing: usize) {

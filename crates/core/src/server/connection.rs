@@ -290,9 +290,18 @@ impl<B: MessageBuffer> ServerConnection<B> {
             self.deadlines.push(deadline, id, |id| transport.get(id).is_some());
         }
         if !is_unary {
-            self.ready.push_back(id);
+            self.make_ready(id);
         }
         id
+    }
+
+    /// Puts a call in line to be accepted. While the connection is congested the line does not move.
+    fn make_ready(&mut self, id: CallId) {
+        if self.transport.is_cluttered(self.ready.len()) {
+            let transport = &self.transport;
+            self.ready.retain(|&id| transport.get(id).is_some());
+        }
+        self.ready.push_back(id);
     }
 
     /// The user-agent without a copy of it: it hardly ever changes.
@@ -340,7 +349,7 @@ impl<B: MessageBuffer> ServerConnection<B> {
             Phase::Waiting => {
                 call.side.phase = Phase::Ready;
                 call.reading = false;
-                self.ready.push_back(id);
+                self.make_ready(id);
             }
             Phase::Running if std::mem::take(&mut call.reading) => {
                 self.events.push_back(ServerEvent::Readable(id));
@@ -482,4 +491,65 @@ impl<B: MessageBuffer> Engine for ServerConnection<B> {
 /// statuscodes.md, "Request cardinality violation".
 fn not_one_request() -> Status {
     Status::new(Code::Unimplemented, "The method requires exactly one request message.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oxgrpc_testkit::frame;
+    use std::time::Duration;
+
+    const PATH: &str = "/test.Lines/Method";
+
+    /// A server with one method, whose client has sent its preface.
+    fn server(max_unsent_bytes: usize, request_streaming: bool) -> ServerConnection<Vec<u8>> {
+        let mut methods = Methods::default();
+        methods.insert(PATH.as_bytes(), Method { index: 0, request_streaming });
+        let options = ServerOptions { max_unsent_bytes, ..ServerOptions::default() };
+        let mut server = ServerConnection::new(options, Arc::new(methods));
+        let preface =
+            [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame::settings(&[]).encode()].concat();
+        server.receive(&mut &preface[..], Instant::now()).unwrap();
+        server
+    }
+
+    /// Calls that come into a line and are reset there, at a pace that is no storm.
+    fn come_and_go(server: &mut ServerConnection<Vec<u8>>, content: &[u8]) {
+        let mut now = Instant::now();
+        for stream in (101..40_000).step_by(2) {
+            let frames = [
+                frame::request(stream, PATH),
+                frame::data(stream, content),
+                frame::reset(stream, ErrorCode::CANCEL.0),
+            ];
+            now += Duration::from_millis(1);
+            server.receive(&mut &frame::encode_all(&frames)[..], now).unwrap();
+            while server.next_event().is_some() {}
+        }
+    }
+
+    #[test]
+    fn calls_that_are_reset_leave_the_line_of_a_congested_connection() {
+        let mut server = server(0, true);
+        assert!(server.is_congested());
+        come_and_go(&mut server, b"");
+        assert!(server.ready.len() <= 128, "{}", server.ready.len());
+    }
+
+    #[test]
+    fn calls_that_are_reset_leave_the_line_of_large_messages() {
+        let mut server = server(usize::MAX, false);
+        let large = [&[0, 0, 0x40, 0, 0][..], b"x"].concat();
+        for stream in (3..).step_by(2).take(4) {
+            let frames = [frame::request(stream, PATH), frame::data(stream, &large)];
+            server.receive(&mut &frame::encode_all(&frames)[..], Instant::now()).unwrap();
+        }
+        assert_eq!(server.transport.waiting_len(), 0);
+        come_and_go(&mut server, &large);
+        assert!(
+            (1..=140).contains(&server.transport.waiting_len()),
+            "{}",
+            server.transport.waiting_len()
+        );
+    }
 }
