@@ -5,7 +5,7 @@ mod common;
 use common::client::Client;
 use common::server::{STREAM, Server, UNARY, request_with};
 use common::{Written, field, metadata, owned, pairs};
-use oxgrpc_core::{Code, Metadata, ServerEvent, StartError};
+use oxgrpc_core::{Code, Metadata, ServerEvent, StartError, Status};
 use oxgrpc_testkit::frame::*;
 use oxgrpc_testkit::grpc::message;
 use std::time::Duration;
@@ -264,5 +264,31 @@ fn a_timeout_that_is_none_ends_the_call() {
         let mut server = Server::new();
         server.send(request_with(1, STREAM, &[("grpc-timeout", wire)]));
         assert_eq!(field(&refused(&mut server), "grpc-status"), Some("13"), "{wire}");
+    }
+}
+
+#[test]
+fn metadata_that_the_client_does_not_take_costs_it_only_that_call() {
+    let large = metadata(&[("x-a", &[b'x'; 1000])]);
+    for initial in [true, false] {
+        let mut server = Server::raw(|_| {}, false);
+        server.send_octets(PREFACE).send(settings(&[(setting::MAX_HEADER_LIST_SIZE, 1000)]));
+        server.send(settings_ack());
+        let call = server.streaming(1);
+        server.frames();
+        if initial {
+            server.engine.send_initial_metadata(call, &large);
+            assert_eq!(server.events(), [ServerEvent::Cancelled(call)]);
+        } else {
+            server.engine.finish(call, &Status::OK, &large);
+        }
+        let written = server.written();
+        let [Written::Fields(fields, true), Written::Reset(0)] = &written[..] else {
+            panic!("{written:?}")
+        };
+        assert_eq!(field(fields, "grpc-status"), Some("8"));
+        let text = field(fields, "grpc-message").expect("a message");
+        assert!(text.starts_with("SERVER: Sent metadata larger than the peer's max"), "{text}");
+        server.expect_alive();
     }
 }

@@ -32,6 +32,10 @@ pub(crate) trait Operation: Send {
     /// The task that waits is cancelled.
     fn cancelled(&mut self, py: Python<'_>);
 
+    /// Nobody waits any more: takes `me` from where it was left. A loop that waits again and again with a time limit
+    /// would otherwise leave one behind each time.
+    fn forget(&mut self, _py: Python<'_>, _me: &Bound<'_, Awaitable>) {}
+
     /// Shows the garbage collector what is held.
     fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError>;
 }
@@ -95,37 +99,40 @@ impl Awaitable {
             return Err(PyRuntimeError::new_err("cannot reuse what was already awaited"));
         };
         let polled = operation.poll(py, slf);
-        let finished = me.state.with(py, |state| match polled {
+        // What is dropped may run a finalizer.
+        let dropped = me.state.with(py, |state| match polled {
             Ok(Polled::Wait) => {
                 state.operation = Some(operation);
-                state.phase = Phase::Waiting;
                 state.blocking = Some(true);
-                None
+                (None, std::mem::replace(&mut state.phase, Phase::Waiting))
             }
             Ok(Polled::Turn) => {
                 state.operation = Some(operation);
-                None
+                (None, Phase::Fresh)
             }
             Ok(Polled::Ready(_)) | Err(_) => {
-                state.phase = Phase::Done;
-                Some(operation)
+                (Some(operation), std::mem::replace(&mut state.phase, Phase::Done))
             }
         });
-        drop(finished);
+        drop(dropped);
         polled
     }
 
-    /// Something changed: the waiting task is to try again. Called by the port, at the top level of the loop.
-    pub(crate) fn wake(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let callbacks = slf.get().state.with(py, |state| {
+    /// Something changed: takes the wake-ups of those who wait.
+    fn take_callbacks(&self, py: Python<'_>) -> Vec<(Py<PyAny>, Py<PyAny>)> {
+        self.state.with(py, |state| {
             if matches!(state.phase, Phase::Waiting) {
                 state.phase = Phase::Woken;
             }
             std::mem::take(&mut state.callbacks)
-        });
+        })
+    }
+
+    /// The waiting task is to try again. Called by the port, at the top level of the loop.
+    pub(crate) fn wake(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
         let mut result = Ok(());
-        for (callback, context) in callbacks {
+        for (callback, context) in slf.get().take_callbacks(py) {
             let run = intern!(py, "run");
             let ran = call_method_2(context.bind(py), run, callback.bind(py), slf.as_any());
             result = result.and(ran.map(drop));
@@ -136,13 +143,7 @@ impl Awaitable {
     /// Wakes through `call_soon`, where a task may be running.
     pub(crate) fn wake_soon(slf: &Bound<'_, Self>, call_soon: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
-        let callbacks = slf.get().state.with(py, |state| {
-            if matches!(state.phase, Phase::Waiting) {
-                state.phase = Phase::Woken;
-            }
-            std::mem::take(&mut state.callbacks)
-        });
-        for (callback, context) in callbacks {
+        for (callback, context) in slf.get().take_callbacks(py) {
             let options = pyo3::types::PyDict::new(py);
             options.set_item(intern!(py, "context"), context)?;
             call_soon.call((callback, slf), Some(&options))?;
@@ -151,10 +152,11 @@ impl Awaitable {
     }
 
     fn take_operation(&self, py: Python<'_>) -> Option<Box<dyn Operation>> {
-        self.state.with(py, |state| {
-            state.phase = Phase::Done;
-            state.operation.take()
-        })
+        let (operation, phase) = self.state.with(py, |state| {
+            (state.operation.take(), std::mem::replace(&mut state.phase, Phase::Done))
+        });
+        drop(phase);
+        operation
     }
 }
 
@@ -200,18 +202,20 @@ impl Awaitable {
         if let Some(traceback) = tb.and_then(|tb| tb.cast::<pyo3::types::PyTraceback>().ok()) {
             error.set_traceback(py, Some(traceback.clone()));
         }
-        let operation = slf.get().take_operation(py);
-        if let Some(mut operation) = operation
-            && error.is_instance(py, names(py)?.cancelled_error.bind(py))
-        {
-            operation.cancelled(py);
+        if let Some(mut operation) = slf.get().take_operation(py) {
+            operation.forget(py, slf);
+            if error.is_instance(py, names(py)?.cancelled_error.bind(py)) {
+                operation.cancelled(py);
+            }
         }
         Err(error)
     }
 
-    fn close(&self, py: Python<'_>) {
-        let operation = self.take_operation(py);
-        drop(operation);
+    fn close(slf: &Bound<'_, Self>) {
+        let py = slf.py();
+        if let Some(mut operation) = slf.get().take_operation(py) {
+            operation.forget(py, slf);
+        }
     }
 
     #[getter(_asyncio_future_blocking)]

@@ -287,10 +287,8 @@ pub(crate) fn flush<L: Driven>(slf: &Bound<'_, L>) {
 /// Writes the output at the end of the turn, or of the loop's next one.
 pub(crate) fn flush_later<L: Driven>(slf: &Bound<'_, L>) {
     let py = slf.py();
-    let wanted = slf.get().link().with(py, |link| !std::mem::replace(&mut link.dirty, true));
-    if wanted {
-        slf.get().port().flush_later(py, L::any(slf));
-    }
+    let is_new = slf.get().link().with(py, |link| !std::mem::replace(&mut link.dirty, true));
+    slf.get().port().flush_later(py, is_new.then(|| L::any(slf)));
 }
 
 /// Writes the output now if nothing else will: a task is about to wait for the peer's answer to it.
@@ -381,9 +379,9 @@ fn update_interest<L: Driven>(slf: &Bound<'_, L>, blocked: bool) {
             Some(false) => unwatch(slf, fd, remove),
             None => Ok(()),
         };
-        // A loop that is closed takes no callbacks: the connection is of no more use.
-        if result.is_err() {
-            close(slf);
+        // A loop that is closed takes no callbacks, nor does a selector that is full: the connection is of no more use.
+        if let Err(error) = result {
+            finish(slf, &End::Failed(io::Error::other(error.to_string())));
             return;
         }
     }

@@ -5,6 +5,7 @@ use pyo3::exceptions::PyBaseException;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::PyDict;
 
 /// What is imported.
 pub(crate) struct Names {
@@ -29,6 +30,8 @@ pub(crate) struct Names {
     pub(crate) cancelled_error: Py<PyAny>,
     pub(crate) invalid_state: Py<PyAny>,
     pub(crate) running_loop: Py<PyAny>,
+    /// What asyncio's module holds, `_nest_patched` for example.
+    pub(crate) asyncio: Py<PyDict>,
     pub(crate) policy_loop: Py<PyAny>,
     pub(crate) current_task: Py<PyAny>,
     pub(crate) ensure_future: Py<PyAny>,
@@ -71,6 +74,7 @@ impl Names {
             selector_loop: name("asyncio", "SelectorEventLoop")?,
             cancelled_error: name("asyncio", "CancelledError")?,
             invalid_state: name("asyncio", "InvalidStateError")?,
+            asyncio: py.import("asyncio")?.dict().unbind(),
             running_loop: name("asyncio", "_get_running_loop")?,
             policy_loop: name("oxgrpc.aio._loop", "policy_loop")?,
             current_task: name("asyncio", "current_task")?,

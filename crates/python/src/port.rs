@@ -98,9 +98,10 @@ impl Port {
         self.call_soon.call1(py, (link.getattr(intern!(py, "on_readable"))?,)).map(drop)
     }
 
-    /// Writes a connection's output at the end of the turn.
-    pub(crate) fn flush_later(&self, py: Python<'_>, link: AnyLink) {
-        self.state.with(py, |state| state.dirty.push(link));
+    /// Writes a connection's output at the end of the turn; `None` if that was said before.
+    pub(crate) fn flush_later(&self, py: Python<'_>, link: Option<AnyLink>) {
+        self.state.with(py, |state| state.dirty.extend(link));
+        // In any case: what was said before may have found a loop that refused.
         self.schedule(py);
     }
 
@@ -109,19 +110,29 @@ impl Port {
         self.state.with(py, |state| state.turning)
     }
 
+    /// Asks the loop for a turn, unless one is under way or has been asked for.
     fn schedule(&self, py: Python<'_>) {
         let wanted = self
             .state
             .with(py, |state| !state.turning && !std::mem::replace(&mut state.scheduled, true));
-        if wanted {
-            let scheduled = self
-                .event_loop
-                .getattr(py, intern!(py, "_oxgrpc_port"))
-                .and_then(|port| port.getattr(py, intern!(py, "turn")))
-                .and_then(|turn| self.call_soon.call1(py, (turn,)));
-            // A closed loop refuses: there is nobody left to wake.
-            if scheduled.is_err() {
-                self.state.with(py, |state| state.scheduled = false);
+        // A closed loop refuses: there is nobody left to wake.
+        if wanted && self.ask_for_turn(py).is_err() {
+            self.state.with(py, |state| state.scheduled = false);
+        }
+    }
+
+    fn ask_for_turn(&self, py: Python<'_>) -> PyResult<()> {
+        let turn = self
+            .event_loop
+            .getattr(py, intern!(py, "_oxgrpc_port"))?
+            .getattr(py, intern!(py, "turn"))?;
+        // A call or a channel that was dropped elsewhere comes here on another thread than the loop's.
+        let running = names(py)?.running_loop.bind(py).call0()?;
+        match running.is(&self.event_loop) {
+            true => self.call_soon.call1(py, (turn,)).map(drop),
+            false => {
+                let call_soon = intern!(py, "call_soon_threadsafe");
+                self.event_loop.call_method1(py, call_soon, (turn,)).map(drop)
             }
         }
     }
@@ -141,10 +152,8 @@ impl Port {
     ///
     /// An error is one that must end the program, such as KeyboardInterrupt; others go to the loop's exception handler.
     pub(crate) fn run(&self, py: Python<'_>) -> PyResult<()> {
-        if self.state.with(py, |state| std::mem::replace(&mut state.turning, true)) {
-            return Ok(());
-        }
-        let direct = self.may_wake_directly(py);
+        let turn = Turn::begin(self, py);
+        let direct = !turn.is_nested && self.may_wake_directly(py);
         let mut result = Ok(());
         for _ in 0..TURN {
             let Some(ready) = self.state.with(py, |state| state.ready.pop_front()) else { break };
@@ -160,11 +169,8 @@ impl Port {
         for link in self.state.with(py, |state| std::mem::take(&mut state.dirty)) {
             link.flush(py);
         }
-        let more = self.state.with(py, |state| {
-            state.turning = false;
-            !state.ready.is_empty() || !state.dirty.is_empty()
-        });
-        if more {
+        drop(turn);
+        if self.state.with(py, |state| !state.ready.is_empty() || !state.dirty.is_empty()) {
             self.schedule(py);
         }
         result
@@ -180,12 +186,15 @@ impl Port {
         }
     }
 
-    /// No task may be current: a loop that runs within a task (nested loops are possible with patches) is none of ours.
+    /// No task may be current, nor may a task that is woken run the loop itself, as it does after `nest_asyncio.apply()`:
+    /// the turn would last as long as that.
     fn may_wake_directly(&self, py: Python<'_>) -> bool {
-        settings().direct_wake
-            && names(py)
-                .and_then(|names| names.current_task.call1(py, (&self.event_loop,)))
-                .is_ok_and(|task| task.is_none(py))
+        let is_legal = || -> PyResult<bool> {
+            let names = names(py)?;
+            let nests = names.asyncio.bind(py).contains(intern!(py, "_nest_patched"))?;
+            Ok(!nests && names.current_task.call1(py, (&self.event_loop,))?.is_none(py))
+        };
+        settings().direct_wake && is_legal().unwrap_or(false)
     }
 
     /// Hands an error that a callback raised to the loop's exception handler, as asyncio does with its own callbacks'.
@@ -233,6 +242,27 @@ impl Port {
             .state
             .with(py, |state| (std::mem::take(&mut state.ready), std::mem::take(&mut state.dirty)));
         drop(dropped);
+    }
+}
+
+/// A turn under way, which ends however it is left.
+struct Turn<'a, 'py> {
+    port: &'a Port,
+    py: Python<'py>,
+    /// What another turn has woken runs the loop.
+    is_nested: bool,
+}
+
+impl<'a, 'py> Turn<'a, 'py> {
+    fn begin(port: &'a Port, py: Python<'py>) -> Self {
+        let is_nested = port.state.with(py, |state| std::mem::replace(&mut state.turning, true));
+        Self { port, py, is_nested }
+    }
+}
+
+impl Drop for Turn<'_, '_> {
+    fn drop(&mut self) {
+        self.port.state.with(self.py, |state| state.turning = self.is_nested);
     }
 }
 

@@ -41,12 +41,16 @@ struct Side {
     responses: u8,
 }
 
+/// Header lists that are kept. A program has fewer methods; a proxy may have any number of them.
+const MAX_PATHS: usize = 1024;
+
 /// The client's end of a connection.
 ///
 /// It is driven as an [`Engine`]; what happens is told by [`next_event`](Self::next_event).
 pub struct ClientConnection<B> {
     transport: Transport<B, Side>,
     options: ClientOptions,
+    /// The header lists of the methods that are called, at most [`MAX_PATHS`] of them.
     paths: HashMap<Box<[u8]>, Prepared>,
     deadlines: Deadlines<CallId>,
     events: VecDeque<ClientEvent>,
@@ -96,6 +100,9 @@ impl<B: MessageBuffer> ClientConnection<B> {
         }
         let options = &self.options;
         if !self.paths.contains_key(request.path) {
+            if self.paths.len() >= MAX_PATHS {
+                self.paths.clear();
+            }
             let prepared = prepare_request(
                 request.path,
                 options.scheme.as_bytes(),

@@ -146,11 +146,17 @@ impl<B: MessageBuffer> ServerConnection<B> {
         let (stream, encoding) = (entry.stream, entry.send_encoding);
         let prepared = &mut self.responses[encoding as usize];
         let http = &mut self.transport.http;
-        with_metadata(&[], metadata, |fields| {
+        let sent = with_metadata(&[], metadata, |fields| {
             let list = HeaderList { prepared: Some(prepared), fields };
+            fits(http, &list)?;
             // A stream that is gone has been reported.
             let _ = http.send_headers(stream, list, false);
+            Ok(())
         });
+        if let (Err(too_large), Some(entry)) = (sent, self.transport.get_mut(call)) {
+            entry.side.headers_sent = false;
+            self.fail(call, &too_large);
+        }
     }
 
     /// Sends a message, behind the initial metadata. The error is the status to finish the call with.
@@ -174,7 +180,11 @@ impl<B: MessageBuffer> ServerConnection<B> {
         let Some(entry) = self.transport.get_mut(call) else { return };
         let stream = entry.stream;
         let headers_sent = entry.side.headers_sent;
-        let sent = self.send_trailers(stream, headers_sent, status, trailing);
+        let sent = self
+            .send_trailers(stream, headers_sent, status, trailing)
+            .or_else(|large| self.send_trailers(stream, headers_sent, &large, &Metadata::new()))
+            // A client that takes not even this much cannot be told anything.
+            .unwrap_or(Sent::Written);
         self.close_stream(call, sent);
     }
 
@@ -184,7 +194,7 @@ impl<B: MessageBuffer> ServerConnection<B> {
         headers_sent: bool,
         status: &Status,
         trailing: &Metadata,
-    ) -> Sent {
+    ) -> Result<Sent, Status> {
         let message = percent::encode(&status.message);
         let code = status.code.wire().as_bytes();
         let mut own: [Pair<'_>; 5] = [
@@ -206,7 +216,8 @@ impl<B: MessageBuffer> ServerConnection<B> {
         }
         with_metadata(own, trailing, |fields| {
             let list = HeaderList { prepared, fields };
-            http.send_trailers(stream, list).unwrap_or(Sent::Written)
+            fits(http, &list)?;
+            Ok(http.send_trailers(stream, list).unwrap_or(Sent::Written))
         })
     }
 
@@ -316,7 +327,7 @@ impl<B: MessageBuffer> ServerConnection<B> {
     fn refuse(&mut self, stream: StreamKey, ended: bool, refusal: &Refusal) {
         match refusal {
             Refusal::Status(status) => {
-                self.send_trailers(stream, false, status, &Metadata::new());
+                let _ = self.send_trailers(stream, false, status, &Metadata::new());
             }
             Refusal::Http(status) => {
                 let fields: &[Pair<'_>] = &[(b":status", status, Indexing::Always)];
@@ -484,6 +495,18 @@ impl<B: MessageBuffer> Engine for ServerConnection<B> {
     fn expire(&mut self, now: Instant) {
         while let Some(id) = self.deadlines.expired(now) {
             self.fail(id, &Status::new(Code::DeadlineExceeded, "Deadline Exceeded"));
+        }
+    }
+}
+
+/// Whether the client takes a header section of this size. One that does not would end the connection, with all its calls.
+fn fits(http: &Connection, list: &HeaderList<'_>) -> Result<(), Status> {
+    match http.exceeds_peer_limit(list) {
+        None => Ok(()),
+        Some((size, limit)) => {
+            let text =
+                format!("SERVER: Sent metadata larger than the peer's max ({size} vs. {limit})");
+            Err(Status::new(Code::ResourceExhausted, text))
         }
     }
 }

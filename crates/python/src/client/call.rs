@@ -182,6 +182,15 @@ impl Call {
         self.state.with(py, |state| state.waiters.push((wait, awaitable)));
     }
 
+    /// Somebody no longer waits.
+    pub(super) fn forget(&self, py: Python<'_>, awaitable: &Bound<'_, Awaitable>) {
+        let forgotten = self.state.with(py, |state| {
+            let at = state.waiters.iter().position(|(_, waiter)| waiter.is(awaitable))?;
+            Some(state.waiters.remove(at))
+        });
+        drop(forgotten);
+    }
+
     fn wake(&self, py: Python<'_>, wakes: impl Fn(Wait) -> bool) {
         let woken: SmallVec<[Py<Awaitable>; 1]> = self.state.with(py, |state| {
             let mut woken = SmallVec::new();

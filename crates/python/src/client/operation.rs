@@ -124,6 +124,10 @@ impl CallOperation {
             Next::Message(raw) => Reading::Message(raw),
             Next::Pending => {
                 link::flush_before_waiting(link.bind(py));
+                // That may have found the connection dead, and nobody was there to be woken.
+                if call.get().active(py).is_none() {
+                    return Self::next_message(call);
+                }
                 Reading::Wait(Wait::Readable)
             }
             Next::End if call.get().has_ended(py) => {
@@ -272,6 +276,10 @@ impl Operation for CallOperation {
             }
             _ => {}
         }
+    }
+
+    fn forget(&mut self, py: Python<'_>, me: &Bound<'_, Awaitable>) {
+        self.call.get().forget(py, me);
     }
 
     fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {

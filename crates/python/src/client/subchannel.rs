@@ -367,6 +367,14 @@ impl Operation for Change {
 
     fn cancelled(&mut self, _py: Python<'_>) {}
 
+    fn forget(&mut self, py: Python<'_>, me: &Bound<'_, Awaitable>) {
+        let forgotten = self.subchannel.get().state.with(py, |state| {
+            let at = state.watchers.iter().position(|watcher| watcher.is(me))?;
+            Some(state.watchers.swap_remove(at))
+        });
+        drop(forgotten);
+    }
+
     fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.subchannel)
     }

@@ -122,6 +122,15 @@ impl ServicerContext {
         self.state.with(py, |state| state.waiters.push((wait, awaitable)));
     }
 
+    /// Somebody no longer waits.
+    pub(super) fn forget(&self, py: Python<'_>, awaitable: &Bound<'_, Awaitable>) {
+        let forgotten = self.state.with(py, |state| {
+            let at = state.waiters.iter().position(|(_, waiter)| waiter.is(awaitable))?;
+            Some(state.waiters.remove(at))
+        });
+        drop(forgotten);
+    }
+
     fn wake(&self, py: Python<'_>, which: Option<Wait>) {
         let woken: SmallVec<[(Wait, Py<Awaitable>); 1]> = self.state.with(py, |state| {
             let all = std::mem::take(&mut state.waiters);

@@ -45,6 +45,10 @@ impl ContextOperation {
         let py = me.py();
         match context.get().take_message(py) {
             Next::Message(raw) => ServicerContext::deserialize(context, raw).map(Polled::Ready),
+            // Asking for more writes what is due: that may have found the connection dead, and nobody was there to wake.
+            Next::Pending if context.get().over(py) == Some(Over::Cancelled) => {
+                Err(cancelled_error(py, None))
+            }
             Next::Pending => {
                 context.get().wait(py, Wait::Readable, me);
                 Ok(Polled::Wait)
@@ -112,6 +116,10 @@ impl Operation for ContextOperation {
     }
 
     fn cancelled(&mut self, _py: Python<'_>) {}
+
+    fn forget(&mut self, py: Python<'_>, me: &Bound<'_, Awaitable>) {
+        self.context.get().forget(py, me);
+    }
 
     fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.context)?;
