@@ -1,20 +1,22 @@
 //! What the peer sends: input to events, one frame at a time (RFC 9113 §3.4, §4.3, §5.1, §6).
 
+mod control;
+mod sections;
+
+pub(crate) use sections::Block;
+
 use crate::config::Role;
-use crate::connection::{Connection, MAX_STREAM_ID, PREFACE, SHUTDOWN_PING};
+use crate::connection::{Connection, PREFACE};
 use crate::error::{ErrorCode, Fault, Violation};
 use crate::event::{Event, NO_TAG};
-use crate::fields::Fields;
 use crate::frame::data::Data;
 use crate::frame::goaway::GoAway;
 use crate::frame::headers::Headers;
 use crate::frame::ping::Ping;
 use crate::frame::priority::Priority;
 use crate::frame::reset::Reset;
-use crate::frame::settings::Settings;
 use crate::frame::window_update::WindowUpdate;
 use crate::frame::{HEAD_LEN, Head, flag, kind};
-use crate::stream::State;
 use crate::streams::{EndedBy, StreamKey};
 use std::time::Instant;
 
@@ -36,14 +38,6 @@ impl Preface {
             Role::Server => Self::Magic(0),
         }
     }
-}
-
-/// A header section whose CONTINUATION frames are still to come; its octets are in `block_octets`.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Block {
-    stream: u32,
-    end_stream: bool,
-    depends_on_itself: bool,
 }
 
 const PROTOCOL_ERROR: ErrorCode = ErrorCode::PROTOCOL_ERROR;
@@ -236,332 +230,6 @@ impl Connection {
         Ok(stream.tag)
     }
 
-    /// §6.2.
-    fn take_headers<'a>(
-        &mut self,
-        frame: Headers<'_>,
-        now: Instant,
-    ) -> Result<Option<Event<'a>>, Fault> {
-        let block = Block {
-            stream: frame.stream,
-            end_stream: frame.end_stream,
-            depends_on_itself: frame.depends_on_itself,
-        };
-        if frame.end_headers {
-            return self.take_block(block, frame.fragment, now);
-        }
-        self.block = Some(block);
-        self.block_octets.clear();
-        self.extend_block(frame.fragment)?;
-        Ok(None)
-    }
-
-    /// §6.10.
-    fn take_continuation<'a>(
-        &mut self,
-        head: Head,
-        payload: &[u8],
-        now: Instant,
-    ) -> Result<Option<Event<'a>>, Fault> {
-        let Some(block) = self.block.filter(|block| block.stream == head.stream) else {
-            return Err(Fault::connection(
-                PROTOCOL_ERROR,
-                "CONTINUATION does not follow HEADERS of its stream (RFC 9113 §6.10)",
-            ));
-        };
-        if payload.is_empty() {
-            self.take_control(now)?;
-        }
-        self.extend_block(payload)?;
-        if !head.has(flag::END_HEADERS) {
-            return Ok(None);
-        }
-        self.block = None;
-        let octets = std::mem::take(&mut self.block_octets);
-        let event = self.take_block(block, &octets, now);
-        // A block in pieces is rare: its buffer is not kept.
-        drop(octets);
-        event
-    }
-
-    /// Collects a block in pieces. It may be longer than our limit, so that it can be decoded and refused on its own
-    /// stream, but not without end (CVE-2024-27316).
-    fn extend_block(&mut self, fragment: &[u8]) -> Result<(), Fault> {
-        let limit = (self.config.max_header_list_bytes as usize).saturating_mul(4).max(64 << 10);
-        if self.block_octets.len() + fragment.len() > limit {
-            return Err(Fault::connection(
-                ErrorCode::ENHANCE_YOUR_CALM,
-                "a header section without end (RFC 9113 §10.5.1)",
-            ));
-        }
-        self.block_octets.extend_from_slice(fragment);
-        Ok(())
-    }
-
-    /// A whole field block: decodes it, whatever becomes of its stream, and finds out what it is.
-    fn take_block<'a>(
-        &mut self,
-        block: Block,
-        octets: &[u8],
-        now: Instant,
-    ) -> Result<Option<Event<'a>>, Fault> {
-        let mut fields = std::mem::take(&mut self.spare_fields);
-        let limit = self.config.max_header_list_bytes as usize;
-        self.decoder
-            .decode(octets, limit, &mut fields)
-            .map_err(|malformed| Fault::connection(ErrorCode::COMPRESSION_ERROR, malformed.0))?;
-        match self.streams.find(block.stream) {
-            Some(_) if block.depends_on_itself => Err(DEPENDS_ON_ITSELF),
-            Some(key) => self.take_section(key, block.end_stream, fields),
-            None if self.role == Role::Server => self.take_request(block, fields, now),
-            None => {
-                const RULE: &str = "HEADERS on a stream that is not open (RFC 9113 §5.1)";
-                self.check_ended(block.stream, RULE).map(|()| None)
-            }
-        }
-    }
-
-    /// A header section that opens a stream.
-    fn take_request<'a>(
-        &mut self,
-        block: Block,
-        mut fields: Fields,
-        now: Instant,
-    ) -> Result<Option<Event<'a>>, Fault> {
-        let id = block.stream;
-        if self.is_ours(id) {
-            return Err(Fault::connection(
-                PROTOCOL_ERROR,
-                "a client opens a stream with an even id (RFC 9113 §5.1.1)",
-            ));
-        }
-        if id <= self.last_peer_stream {
-            return self.check_ended(id, "a stream id goes back (RFC 9113 §5.1.1)").map(|()| None);
-        }
-        if self.going_away.is_some_and(|last| id > last) {
-            return Ok(None); // §6.8: it was told that these are not processed.
-        }
-        self.last_peer_stream = id;
-        if block.depends_on_itself {
-            return Err(DEPENDS_ON_ITSELF);
-        }
-        let summary = if fields.is_oversized() {
-            // The layer above refuses it; what could be read of it is not to be judged.
-            Default::default()
-        } else {
-            fields.check_request().map_err(|rule| Fault::stream(PROTOCOL_ERROR, rule))?
-        };
-        if block.end_stream && summary.content_length.is_some_and(|length| length != 0) {
-            return Err(LENGTH_DIFFERS);
-        }
-        if self.config.max_concurrent_streams.is_some_and(|limit| self.theirs_open >= limit) {
-            self.take_reset_token(now)?;
-            Reset { stream: id, code: ErrorCode::REFUSED_STREAM }.write(self.output.buffer());
-            self.ended.push(id, EndedBy::OurReset);
-            return Ok(None);
-        }
-        let state = if block.end_stream { State::HalfClosedRemote } else { State::Open };
-        let key = self.insert_stream(id, state, NO_TAG);
-        if let Some(stream) = self.streams.get_mut(key) {
-            stream.headers_received = true;
-            stream.content_left = summary.content_length;
-        }
-        Ok(Some(Event::Headers { stream: key, tag: NO_TAG, fields, end_stream: block.end_stream }))
-    }
-
-    /// A header section on an open stream: a response's, or trailers.
-    fn take_section<'a>(
-        &mut self,
-        key: StreamKey,
-        end_stream: bool,
-        mut fields: Fields,
-    ) -> Result<Option<Event<'a>>, Fault> {
-        let malformed = |rule| Fault::stream(PROTOCOL_ERROR, rule);
-        let Some(stream) = self.streams.get_mut(key) else { return Ok(None) };
-        if !stream.state.can_receive() {
-            return Err(Fault::stream(
-                ErrorCode::STREAM_CLOSED,
-                "HEADERS after END_STREAM (RFC 9113 §5.1)",
-            ));
-        }
-        if stream.headers_received {
-            if !end_stream {
-                return Err(malformed("trailers without END_STREAM (RFC 9113 §8.1)"));
-            }
-            if !fields.is_oversized() {
-                fields.check_trailers().map_err(malformed)?;
-            }
-            if stream.content_left.is_some_and(|left| left != 0) {
-                return Err(LENGTH_DIFFERS);
-            }
-            let tag = stream.tag;
-            self.end_remote(key);
-            return Ok(Some(Event::Trailers { stream: key, tag, fields }));
-        }
-        if !fields.is_oversized() {
-            let summary = fields.check_response().map_err(malformed)?;
-            if summary.informational {
-                self.spare_fields = fields;
-                return match end_stream {
-                    true => Err(malformed("a 1xx response ends the stream (RFC 9113 §8.1)")),
-                    false => Ok(None),
-                };
-            }
-            let length = summary.content_length.filter(|_| !summary.no_content);
-            if end_stream && length.is_some_and(|length| length != 0) {
-                return Err(LENGTH_DIFFERS);
-            }
-            stream.content_left = length;
-        }
-        stream.headers_received = true;
-        let tag = stream.tag;
-        if end_stream {
-            self.end_remote(key);
-        }
-        Ok(Some(Event::Headers { stream: key, tag, fields, end_stream }))
-    }
-
-    /// §6.9.
-    fn take_window_update<'a>(&mut self, frame: WindowUpdate) -> Result<Option<Event<'a>>, Fault> {
-        const RULE: &str = "WINDOW_UPDATE lifts a window over 2^31-1 (RFC 9113 §6.9.1)";
-        let increment = i64::from(frame.increment);
-        if frame.stream == 0 {
-            return match self.send_window.add(increment) {
-                Ok(()) => Ok(None),
-                Err(_) => Err(Fault::connection(ErrorCode::FLOW_CONTROL_ERROR, RULE)),
-            };
-        }
-        let Some(key) = self.streams.find(frame.stream) else {
-            self.check_not_idle(frame.stream, "WINDOW_UPDATE on an idle stream (RFC 9113 §5.1)")?;
-            return Ok(None);
-        };
-        if let Some(stream) = self.streams.get_mut(key)
-            && stream.send_window.add(increment).is_err()
-        {
-            return Err(Fault::stream(ErrorCode::FLOW_CONTROL_ERROR, RULE));
-        }
-        self.join_line(key);
-        Ok(None)
-    }
-
-    /// §6.4.
-    fn take_reset<'a>(&mut self, frame: Reset, now: Instant) -> Result<Option<Event<'a>>, Fault> {
-        let Some(key) = self.streams.find(frame.stream) else {
-            self.check_not_idle(frame.stream, "RST_STREAM on an idle stream (RFC 9113 §5.1)")?;
-            return Ok(None);
-        };
-        self.take_reset_token(now)?;
-        let tag = self.remove_stream(key, EndedBy::Peer).unwrap_or(NO_TAG);
-        Ok(Some(Event::Reset { tag, code: frame.code }))
-    }
-
-    /// §6.5.
-    fn take_settings<'a>(
-        &mut self,
-        head: Head,
-        payload: &[u8],
-        now: Instant,
-    ) -> Result<Option<Event<'a>>, Fault> {
-        if head.has(flag::ACK) {
-            Settings::check_ack(head)?;
-            return match self.unacked_settings.pop_front() {
-                Some(settings) => {
-                    self.apply_settings(settings);
-                    Ok(None)
-                }
-                None => Err(Fault::connection(
-                    PROTOCOL_ERROR,
-                    "SETTINGS are acknowledged that were not sent (RFC 9113 §6.5.3)",
-                )),
-            };
-        }
-        self.take_control(now)?;
-        let settings = Settings::parse(head, payload)?;
-        if settings.enable_push == Some(true) && self.role == Role::Client {
-            return Err(Fault::connection(
-                PROTOCOL_ERROR,
-                "a server enables push (RFC 9113 §6.5.2)",
-            ));
-        }
-        if let Some(size) = settings.header_table_size {
-            self.encoder.set_max_table_size(size);
-        }
-        if let Some(limit) = settings.max_concurrent_streams {
-            self.peer.max_concurrent_streams = limit;
-        }
-        if let Some(size) = settings.max_frame_size {
-            self.peer.max_frame_size = size;
-        }
-        if let Some(size) = settings.max_header_list_size {
-            self.peer.max_header_list_size = size;
-        }
-        if let Some(size) = settings.initial_window_size {
-            self.change_initial_window(size)?;
-        }
-        Settings::write_ack(self.output.buffer());
-        self.preface = Preface::Done;
-        Ok(Some(Event::Settings))
-    }
-
-    /// §6.9.2: a new initial window moves the windows of all open streams.
-    fn change_initial_window(&mut self, size: u32) -> Result<(), Fault> {
-        let delta = i64::from(size) - i64::from(self.peer.initial_window);
-        self.peer.initial_window = size;
-        if delta == 0 {
-            return Ok(());
-        }
-        let mut opened = Vec::new();
-        for (key, stream) in self.streams.iter_mut() {
-            if stream.send_window.add(delta).is_err() {
-                return Err(Fault::connection(
-                    ErrorCode::FLOW_CONTROL_ERROR,
-                    "SETTINGS_INITIAL_WINDOW_SIZE lifts a window over 2^31-1 (RFC 9113 §6.9.2)",
-                ));
-            }
-            if !stream.queue.is_empty() {
-                opened.push(key);
-            }
-        }
-        for key in opened {
-            self.join_line(key);
-        }
-        Ok(())
-    }
-
-    /// §6.7.
-    fn take_ping<'a>(&mut self, frame: Ping, now: Instant) -> Result<Option<Event<'a>>, Fault> {
-        let payload = frame.payload;
-        if !frame.ack {
-            self.take_control(now)?;
-            Ping { ack: true, payload }.write(self.output.buffer());
-            return Ok(None);
-        }
-        if self.shutdown_ping && payload == SHUTDOWN_PING {
-            self.shutdown_ping = false;
-            if self.going_away == Some(MAX_STREAM_ID) {
-                self.write_go_away(self.last_peer_stream, ErrorCode::NO_ERROR, "");
-            }
-            return Ok(None);
-        }
-        Ok(Some(Event::Pong { payload }))
-    }
-
-    /// §6.8.
-    fn take_go_away<'a>(&mut self, frame: GoAway<'a>) -> Result<Option<Event<'a>>, Fault> {
-        if self.peer_going_away.is_some_and(|last| frame.last_stream > last) {
-            return Err(Fault::connection(
-                PROTOCOL_ERROR,
-                "a second GOAWAY raises the last stream id (RFC 9113 §6.8)",
-            ));
-        }
-        self.peer_going_away = Some(frame.last_stream);
-        Ok(Some(Event::GoAway {
-            last_stream: frame.last_stream,
-            code: frame.code,
-            debug: frame.debug,
-        }))
-    }
-
     /// Takes a token for a frame that costs us more than the peer.
     fn take_control(&mut self, now: Instant) -> Result<(), Fault> {
         match self.floods.control.take(now) {
@@ -648,9 +316,6 @@ impl Connection {
         }
     }
 }
-
-const DEPENDS_ON_ITSELF: Fault =
-    Fault::stream(PROTOCOL_ERROR, "a stream depends on itself (RFC 7540 §5.3.1)");
 
 const LENGTH_DIFFERS: Fault =
     Fault::stream(PROTOCOL_ERROR, "content-length differs from the content (RFC 9113 §8.1.1)");
