@@ -47,8 +47,9 @@ class Relay:
     def reset(self) -> None:
         """Resets the client's connection; has done so when it returns."""
         self._client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._server.shutdown(socket.SHUT_RDWR)
         self._client.shutdown(socket.SHUT_RD)
+        # Only now can the thread come to its end and close both.
+        self._server.shutdown(socket.SHUT_RDWR)
         self._thread.join()
 
 
