@@ -254,6 +254,35 @@ async def test_a_task_that_waits_for_stop_may_be_cancelled() -> None:
         await service.server.wait_for_termination()
 
 
+async def test_a_server_whose_own_task_is_cancelled_has_stopped() -> None:
+    gate = Gate()
+    for turns in range(2):
+        async with echo.serving(UnaryUnary=gate.handle) as service:
+            call = service.unary_unary(b"")
+            await gate.entered.acquire()
+            before = asyncio.all_tasks()
+            waiting = asyncio.create_task(service.server.stop(grace=50))
+            while not (stopping := asyncio.all_tasks() - before - {waiting}):
+                await asyncio.sleep(0)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            # As asyncio.run does it at its end, with all tasks.
+            for task in stopping:
+                task.cancel()
+            await asyncio.wait_for(waiting, 10)
+            assert (await failure(call)).code() is grpc.StatusCode.UNAVAILABLE
+            await service.server.stop(grace=50)
+
+
+async def test_termination_may_be_waited_for_before_the_start() -> None:
+    server = aio.server()
+    waiting = asyncio.create_task(server.wait_for_termination())
+    await asyncio.sleep(0)
+    async with echo.serving(server):
+        assert not waiting.done()
+    assert await asyncio.wait_for(waiting, 10) is False
+
+
 async def test_wait_for_termination_with_a_timeout() -> None:
     async with echo.serving() as service:
         assert await service.server.wait_for_termination(timeout=0.01) is True
