@@ -98,14 +98,17 @@ impl ServicerContext {
     }
 
     pub(crate) fn set_task(&self, py: Python<'_>, task: Py<PyAny>) {
-        let is_over = self.state.with(py, |state| {
-            if state.over.is_none() {
+        let is_over = self.state.with(py, |state| match state.over {
+            None => {
                 state.task = Some(task);
-                return None;
+                None
             }
-            Some(task)
+            Some(over) => Some((over, task)),
         });
-        drop(is_over);
+        // A task that was started at once may have lost its client in its first step, when nobody knew of it yet.
+        if let Some((Over::Cancelled, task)) = is_over {
+            let _ = task.call_method0(py, intern!(py, "cancel"));
+        }
     }
 
     /// Whether the deadline has passed, be it noticed or not.
