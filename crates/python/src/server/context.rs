@@ -236,6 +236,10 @@ impl ServicerContext {
         py: Python<'_>,
         trailing_metadata: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
+        if trailing_metadata.is_none() {
+            let text = "Invalid trailing metadata type, expected Iterable[MetadatumType]: None";
+            return Err(PyTypeError::new_err(text));
+        }
         let trailing = metadata::outgoing(Some(trailing_metadata))?;
         let object = trailing_metadata.clone().unbind();
         let before = self.state.with(py, |state| {
