@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import logging
 import socket
 import threading
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -129,6 +131,30 @@ async def test_a_generic_handler_that_raises(caplog: pytest.LogCaptureFixture) -
     assert record.levelno == logging.ERROR
     assert record.exc_info is not None
     assert isinstance(record.exc_info[1], LookupError)
+
+
+async def test_what_a_generic_handler_gives_may_keep_the_context_of_its_call() -> None:
+    servicers = weakref.WeakSet[Any]()
+
+    class Servicer:
+        async def handle(self, request: bytes, context: Any) -> bytes:
+            self.context = context
+            return request
+
+    class OneForEachCall(grpc.GenericRpcHandler):
+        def service(self, handler_call_details: Any) -> grpc.RpcMethodHandler:
+            servicer = Servicer()
+            servicers.add(servicer)
+            return grpc.unary_unary_rpc_method_handler(servicer.handle)
+
+    server = aio.server(handlers=[OneForEachCall()])
+    async with echo.serving(server) as service:
+        for _ in range(3):
+            assert await service.channel.unary_unary("/any/Method")(b"x") == b"x"
+        # The handler's task has come to its end, too.
+        await asyncio.sleep(0)
+        gc.collect()
+        assert not servicers
 
 
 async def test_what_is_no_handler_is_refused() -> None:

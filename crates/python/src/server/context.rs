@@ -363,6 +363,9 @@ impl ServicerContext {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.link)?;
+        if self.handler.is_generic {
+            self.handler.traverse(&visit)?;
+        }
         self.state.traverse(|state| {
             for (_, awaitable) in &state.waiters {
                 visit.call(awaitable)?;
