@@ -265,6 +265,29 @@ async def test_stop_may_be_repeated_and_come_before_start() -> None:
     assert await server.wait_for_termination() is False
 
 
+async def test_a_stopped_server_keeps_no_connection() -> None:
+    def connections() -> int:
+        gc.collect()
+        return sum(type(thing).__name__ == "ServerLink" for thing in gc.get_objects())
+
+    gate = Gate()
+    async with echo.serving(UnaryUnary=gate.handle) as service:
+        call = service.unary_unary(b"x")
+        await gate.entered.acquire()
+        stopping = asyncio.create_task(service.server.stop(grace=50))
+        await asyncio.sleep(0)
+        gate.open.set()
+        assert await call == b"x"
+        await stopping
+        await service.channel.close()
+
+        async def gone() -> None:
+            while connections():
+                await asyncio.sleep(0.01)
+
+        await asyncio.wait_for(gone(), 10)
+
+
 async def test_a_task_that_waits_for_stop_may_be_cancelled() -> None:
     gate = Gate()
     async with echo.serving(UnaryUnary=gate.handle) as service:

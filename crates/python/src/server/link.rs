@@ -177,6 +177,7 @@ impl ServerLink {
         });
         if is_drained {
             link::linger(slf);
+            Self::ended(slf, &End::Closed(None));
         }
     }
 
