@@ -10,7 +10,10 @@ import socket
 import struct
 from typing import Any
 
+import pytest
+
 import echo
+import oxgrpc as grpc
 import wire
 
 
@@ -43,3 +46,55 @@ async def test_a_client_goes_away_in_it() -> None:
         await peer.pong()
         await peer.send(call(1, "StreamStream"))
         assert isinstance(await asyncio.wait_for(seen, 10), asyncio.CancelledError)
+
+
+async def test_clients_go_away_in_that_of_an_earlier_call() -> None:
+    ended = asyncio.Event()
+    ends_of_requests = 0
+
+    async def first(requests: Any, context: Any) -> None:
+        await context.send_initial_metadata((("a", "b"),))
+        reset_connection(peer)
+        try:
+            await context.read()
+        finally:
+            ended.set()
+
+    async def second(requests: Any, context: Any) -> bytes:
+        nonlocal ends_of_requests
+        async for _ in requests:
+            pass
+        ends_of_requests += 1
+        return b""
+
+    async with echo.serving(StreamStream=first, StreamUnary=second) as service:
+        peer = await wire.Peer.connect(service.port)
+        await peer.greet()
+        await peer.pong()
+        await peer.send(call(1, "StreamStream"), *(call(stream, "StreamUnary") for stream in (3, 5, 7)))
+        await asyncio.wait_for(ended.wait(), 10)
+        # Calls that nobody waits for any more count no more, either.
+        await asyncio.wait_for(service.server.stop(grace=50), 10)
+    assert ends_of_requests == 0
+
+
+async def test_a_task_that_cannot_be_made() -> None:
+    loop = asyncio.get_running_loop()
+    refused: list[Any] = []
+
+    def factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+        if type(coroutine).__name__ == "HandlerTask" and not refused:
+            refused.append(coroutine)
+            raise RuntimeError("no task for you")
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+    async with echo.serving() as service:
+        loop.set_task_factory(factory)
+        try:
+            call = service.unary_unary(b"")
+            assert await call.code() is grpc.StatusCode.UNKNOWN
+            assert await service.unary_unary(b"x") == b"x"
+        finally:
+            loop.set_task_factory(None)
+        with pytest.raises(RuntimeError):
+            refused.pop().send(None)
