@@ -15,6 +15,7 @@ import pytest
 import echo
 import oxgrpc as grpc
 import wire
+from conftest import LOOPS
 
 
 def reset_connection(peer: wire.Peer) -> None:
@@ -98,3 +99,33 @@ async def test_a_task_that_cannot_be_made() -> None:
             loop.set_task_factory(None)
         with pytest.raises(RuntimeError):
             refused.pop().send(None)
+
+
+@pytest.mark.parametrize("loop_kind", LOOPS)
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_what_ends_the_program_leaves_the_loop(error: type[BaseException], loop_kind: str) -> None:
+    served = []
+
+    async def handler(request: bytes, context: Any) -> bytes:
+        if request == b"end":
+            raise error("by the handler")
+        served.append(request)
+        return request
+
+    async def main() -> list[grpc.StatusCode]:
+        async with echo.serving(UnaryUnary=handler) as service:
+            calls = [service.unary_unary(request) for request in (b"before", b"end", b"after")]
+            return [await call.code() for call in calls]
+
+    loop = LOOPS[loop_kind]()
+    # The handler's task has an exception that nobody takes.
+    loop.set_exception_handler(lambda *_: None)
+    try:
+        task = loop.create_task(main())
+        with pytest.raises(error, match="by the handler"):
+            loop.run_until_complete(task)
+        codes = loop.run_until_complete(task)
+    finally:
+        loop.close()
+    assert codes == [grpc.StatusCode.OK, grpc.StatusCode.UNKNOWN, grpc.StatusCode.OK]
+    assert served == [b"before", b"after"]

@@ -14,6 +14,7 @@ use crate::port::{Port, Ready};
 use oxgrpc_core::{
     Accepted, CallId, Code, Encoding, Engine, Metadata, Next, ServerConnection, ServerEvent, Status,
 };
+use pyo3::exceptions::PyException;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -300,6 +301,15 @@ impl ServerLink {
         }
     }
 
+    /// Has the loop's callback raise what must end the program, such as KeyboardInterrupt out of a handler's first step,
+    /// once the other calls that have come with this one are begun.
+    fn raise_from_loop(&self, py: Python<'_>, error: &PyErr) {
+        if let Ok(function) = wrap_pyfunction!(reraise, py) {
+            let error = raised(py, error).into_any();
+            self.port.get().enqueue(py, Ready::Call(function.into_any().unbind(), error));
+        }
+    }
+
     fn collect(&self, py: Python<'_>) -> SmallVec<[Action; 4]> {
         let mut actions = SmallVec::new();
         self.link.with(py, |link| {
@@ -355,7 +365,11 @@ impl Driven for ServerLink {
                     if let Err(error) = Self::answer(slf, id, accepted, &mut tasks) {
                         // A generic handler has raised, or the interpreter is out of memory.
                         let _ = Self::refuse(slf, id, Code::Unknown, NOT_BEGUN);
-                        log(py, "service_failed", (raised(py, &error),));
+                        if error.is_instance_of::<PyException>(py) {
+                            log(py, "service_failed", (raised(py, &error),));
+                        } else {
+                            me.raise_from_loop(py, &error);
+                        }
                     }
                 }
                 Action::Readable(context) => context.get().on_readable(py),
@@ -420,6 +434,11 @@ impl ServerLink {
         let dropped = self.state.with(py, std::mem::take);
         drop(dropped);
     }
+}
+
+#[pyfunction]
+fn reraise(error: Bound<'_, PyAny>) -> PyResult<()> {
+    Err(PyErr::from_value(error))
 }
 
 /// Waits until the client has taken enough of what is there.
