@@ -440,6 +440,39 @@ async def test_a_request_iterator_is_closed_when_its_call_is_cancelled(kind: str
         await handling.was_cancelled()
 
 
+async def test_a_request_that_an_iterator_gives_when_it_is_cancelled_is_sent() -> None:
+    asked, release = asyncio.Event(), asyncio.Event()
+
+    async def hold(request: bytes, context: Any) -> bytes:
+        await release.wait()
+        return request
+
+    async def requests() -> AsyncIterator[bytes]:
+        asked.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            yield b"kept"
+
+    server = aio.server(options=[("grpc.max_concurrent_streams", 1)])
+    async with echo.serving(server, UnaryUnary=hold) as service:
+        release.set()
+        assert await service.unary_unary(b"x") == b"x"
+        release.clear()
+        first = service.unary_unary(b"first")
+        before = asyncio.all_tasks()
+        second = service.stream_unary(requests())
+        await asked.wait()
+        # The task that carries the requests, while the call waits in line.
+        for task in asyncio.all_tasks() - before:
+            if "RequestTask" in repr(task):
+                task.cancel()
+        await asyncio.sleep(0)
+        release.set()
+        assert await first == b"first"
+        assert await second == b"kept"
+
+
 async def test_a_generator_handler_runs_its_finally_blocks() -> None:
     closed = asyncio.Event()
 

@@ -74,6 +74,18 @@ async def test_what_was_set_is_told() -> None:
         assert (error.code(), error.details()) == (grpc.StatusCode.DATA_LOSS, "second")
 
 
+async def test_trailing_metadata_are_pairs() -> None:
+    async def handler(request: bytes, context: Any) -> bytes:
+        context.set_trailing_metadata((("kept", "yes"),))
+        for no_metadata in (None, 5):
+            with pytest.raises(TypeError):
+                context.set_trailing_metadata(no_metadata)
+        return b""
+
+    async with echo.serving(UnaryUnary=handler) as service:
+        assert list(await service.unary_unary(b"").trailing_metadata()) == [("kept", "yes")]
+
+
 async def test_details_are_text(caplog: pytest.LogCaptureFixture) -> None:
     async def handler(request: bytes, context: Any) -> bytes:
         context.set_details(b"octets are taken")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import logging
 import socket
 import threading
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -131,6 +133,30 @@ async def test_a_generic_handler_that_raises(caplog: pytest.LogCaptureFixture) -
     assert isinstance(record.exc_info[1], LookupError)
 
 
+async def test_what_a_generic_handler_gives_may_keep_the_context_of_its_call() -> None:
+    servicers = weakref.WeakSet[Any]()
+
+    class Servicer:
+        async def handle(self, request: bytes, context: Any) -> bytes:
+            self.context = context
+            return request
+
+    class OneForEachCall(grpc.GenericRpcHandler):
+        def service(self, handler_call_details: Any) -> grpc.RpcMethodHandler:
+            servicer = Servicer()
+            servicers.add(servicer)
+            return grpc.unary_unary_rpc_method_handler(servicer.handle)
+
+    server = aio.server(handlers=[OneForEachCall()])
+    async with echo.serving(server) as service:
+        for _ in range(3):
+            assert await service.channel.unary_unary("/any/Method")(b"x") == b"x"
+        # The handler's task has come to its end, too.
+        await asyncio.sleep(0)
+        gc.collect()
+        assert not servicers
+
+
 async def test_what_is_no_handler_is_refused() -> None:
     server = aio.server()
     with pytest.raises(AttributeError):
@@ -239,6 +265,29 @@ async def test_stop_may_be_repeated_and_come_before_start() -> None:
     assert await server.wait_for_termination() is False
 
 
+async def test_a_stopped_server_keeps_no_connection() -> None:
+    def connections() -> int:
+        gc.collect()
+        return sum(type(thing).__name__ == "ServerLink" for thing in gc.get_objects())
+
+    gate = Gate()
+    async with echo.serving(UnaryUnary=gate.handle) as service:
+        call = service.unary_unary(b"x")
+        await gate.entered.acquire()
+        stopping = asyncio.create_task(service.server.stop(grace=50))
+        await asyncio.sleep(0)
+        gate.open.set()
+        assert await call == b"x"
+        await stopping
+        await service.channel.close()
+
+        async def gone() -> None:
+            while connections():
+                await asyncio.sleep(0.01)
+
+        await asyncio.wait_for(gone(), 10)
+
+
 async def test_a_task_that_waits_for_stop_may_be_cancelled() -> None:
     gate = Gate()
     async with echo.serving(UnaryUnary=gate.handle) as service:
@@ -252,6 +301,35 @@ async def test_a_task_that_waits_for_stop_may_be_cancelled() -> None:
         gate.open.set()
         assert await call == b"x"
         await service.server.wait_for_termination()
+
+
+async def test_a_server_whose_own_task_is_cancelled_has_stopped() -> None:
+    gate = Gate()
+    for turns in range(2):
+        async with echo.serving(UnaryUnary=gate.handle) as service:
+            call = service.unary_unary(b"")
+            await gate.entered.acquire()
+            before = asyncio.all_tasks()
+            waiting = asyncio.create_task(service.server.stop(grace=50))
+            while not (stopping := asyncio.all_tasks() - before - {waiting}):
+                await asyncio.sleep(0)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            # As asyncio.run does it at its end, with all tasks.
+            for task in stopping:
+                task.cancel()
+            await asyncio.wait_for(waiting, 10)
+            assert (await failure(call)).code() is grpc.StatusCode.UNAVAILABLE
+            await service.server.stop(grace=50)
+
+
+async def test_termination_may_be_waited_for_before_the_start() -> None:
+    server = aio.server()
+    waiting = asyncio.create_task(server.wait_for_termination())
+    await asyncio.sleep(0)
+    async with echo.serving(server):
+        assert not waiting.done()
+    assert await asyncio.wait_for(waiting, 10) is False
 
 
 async def test_wait_for_termination_with_a_timeout() -> None:

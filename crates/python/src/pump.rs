@@ -111,15 +111,28 @@ impl Pump {
                     }
                 }
             };
-            match sink.send(py, &message)? {
-                Sending::Sent => {}
-                Sending::Turn => return Ok(Some(py.None().into_bound(py))),
-                Sending::Wait(awaitable) => self.waiting = Waiting::Sink(awaitable, None),
-                Sending::Retry(awaitable) => {
-                    self.waiting = Waiting::Sink(awaitable, Some(message.unbind()));
-                }
+            if let Some(wait) = self.put(py, message, sink)? {
+                return Ok(Some(wait));
             }
         }
+    }
+
+    /// Gives the sink a message. `Some` is to be yielded to the task before the next step.
+    fn put<'py>(
+        &mut self,
+        py: Python<'py>,
+        message: Bound<'py, PyAny>,
+        sink: &impl Sink,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match sink.send(py, &message)? {
+            Sending::Sent => {}
+            Sending::Turn => return Ok(Some(py.None().into_bound(py))),
+            Sending::Wait(awaitable) => self.waiting = Waiting::Sink(awaitable, None),
+            Sending::Retry(awaitable) => {
+                self.waiting = Waiting::Sink(awaitable, Some(message.unbind()));
+            }
+        }
+        Ok(None)
     }
 
     /// Asks the source for its next message.
@@ -165,10 +178,10 @@ impl Pump {
             };
             self.waiting = Waiting::Nothing;
             return match end_of_iteration(py, step)? {
-                Some(Step::Returned(message)) => {
-                    sink.send(py, &message)?;
-                    self.step(py, sink)
-                }
+                Some(Step::Returned(message)) => match self.put(py, message, sink)? {
+                    Some(wait) => Ok(Some(wait)),
+                    None => self.step(py, sink),
+                },
                 _ => Ok(None),
             };
         }

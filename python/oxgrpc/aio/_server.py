@@ -31,7 +31,7 @@ class Server(_base_server.Server):
         if interceptors:
             raise NotImplementedError(f"server interceptors are not in this version of oxgrpc: {INTERCEPTORS}")
         self._native = _native.Server(migration_thread_pool, options, maximum_concurrent_rpcs, compression)
-        self._stopped: asyncio.Event | None = None
+        self._stopped = asyncio.Event()
         self._stopping: asyncio.Task[None] | None = None
         self._deadline: float | None = None
         self.add_generic_rpc_handlers(handlers or ())
@@ -64,13 +64,10 @@ class Server(_base_server.Server):
 
     async def start(self) -> None:
         self._native.start()
-        self._stopped = asyncio.Event()
 
     async def stop(self, grace: float | None = None) -> None:
-        if self._stopped is None:
-            self._native.close()
-            self._stopped = asyncio.Event()
-            self._stopped.set()
+        if self._deadline is None and not self._native.is_running():
+            self._end()
             return
         loop = asyncio.get_running_loop()
         deadline = loop.time() + (grace or 0)
@@ -79,11 +76,11 @@ class Server(_base_server.Server):
             if self._stopping is not None:
                 self._stopping.cancel()
             self._stopping = loop.create_task(self._stop(deadline))
+            self._stopping.add_done_callback(self._stopping_ended)
         await self._stopped.wait()
 
     async def _stop(self, deadline: float) -> None:
         """Stops accepting, waits for calls until the deadline, and ends what is left."""
-        assert self._stopped is not None
         self._native.stop_accepting()
         grace = deadline - asyncio.get_running_loop().time()
         try:
@@ -94,11 +91,19 @@ class Server(_base_server.Server):
         self._native.close()
         # Handlers that were cancelled get to their ends.
         await asyncio.sleep(0)
-        self._stopped.set()
+
+    def _stopping_ended(self, stopping: asyncio.Task[None]) -> None:
+        """Whoever waits is told, even if the task was cancelled with all others of its loop, before its first step."""
+        if stopping is self._stopping:
+            self._end()
+
+    def _end(self) -> None:
+        try:
+            self._native.close()
+        finally:
+            self._stopped.set()
 
     async def wait_for_termination(self, timeout: float | None = None) -> bool:
-        if self._stopped is None:
-            self._stopped = asyncio.Event()
         try:
             await asyncio.wait_for(self._stopped.wait(), timeout)
         except asyncio.TimeoutError:

@@ -98,14 +98,17 @@ impl ServicerContext {
     }
 
     pub(crate) fn set_task(&self, py: Python<'_>, task: Py<PyAny>) {
-        let is_over = self.state.with(py, |state| {
-            if state.over.is_none() {
+        let is_over = self.state.with(py, |state| match state.over {
+            None => {
                 state.task = Some(task);
-                return None;
+                None
             }
-            Some(task)
+            Some(over) => Some((over, task)),
         });
-        drop(is_over);
+        // A task that was started at once may have lost its client in its first step, when nobody knew of it yet.
+        if let Some((Over::Cancelled, task)) = is_over {
+            let _ = task.call_method0(py, intern!(py, "cancel"));
+        }
     }
 
     /// Whether the deadline has passed, be it noticed or not.
@@ -242,6 +245,10 @@ impl ServicerContext {
         py: Python<'_>,
         trailing_metadata: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
+        if trailing_metadata.is_none() {
+            let text = "Invalid trailing metadata type, expected Iterable[MetadatumType]: None";
+            return Err(PyTypeError::new_err(text));
+        }
         let trailing = metadata::outgoing(Some(trailing_metadata))?;
         let object = trailing_metadata.clone().unbind();
         let before = self.state.with(py, |state| {
@@ -365,6 +372,9 @@ impl ServicerContext {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.link)?;
+        if self.handler.is_generic {
+            self.handler.traverse(&visit)?;
+        }
         self.state.traverse(|state| {
             for (_, awaitable) in &state.waiters {
                 visit.call(awaitable)?;

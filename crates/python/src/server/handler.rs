@@ -19,13 +19,20 @@ pub(crate) struct Handler {
     /// Called with the request, or the iterator of requests, and the context; gives a coroutine or an asynchronous
     /// generator.
     pub(crate) behavior: Py<PyAny>,
+    /// Belongs to a single call: a generic handler has given it.
+    pub(super) is_generic: bool,
     /// The keyword arguments of its tasks.
     task_options: GilCell<Option<Py<PyDict>>>,
 }
 
 impl Handler {
     /// Takes an `RpcMethodHandler` apart. A plain function is wrapped, so that it runs in the thread pool.
-    fn new(path: &str, handler: &Bound<'_, PyAny>, pool: &Py<PyAny>) -> PyResult<Self> {
+    fn new(
+        path: &str,
+        handler: &Bound<'_, PyAny>,
+        pool: &Py<PyAny>,
+        is_generic: bool,
+    ) -> PyResult<Self> {
         let py = handler.py();
         let attribute = |name: &str| handler.getattr(name);
         let optional = |name: &str| -> PyResult<Option<Py<PyAny>>> {
@@ -40,6 +47,7 @@ impl Handler {
             deserializer: optional("request_deserializer")?,
             serializer: optional("response_serializer")?,
             behavior: behavior.unbind(),
+            is_generic,
             task_options: GilCell::new(None),
         })
     }
@@ -61,6 +69,17 @@ impl Handler {
         let kept = options.clone().unbind();
         self.task_options.with(py, |place| *place = Some(kept));
         Ok(options)
+    }
+
+    /// For whom it belongs to: the server's registry, or a call.
+    pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.behavior)?;
+        self.task_options
+            .traverse(|options| options.as_ref().map_or(Ok(()), |options| visit.call(options)))?;
+        for function in [&self.deserializer, &self.serializer].into_iter().flatten() {
+            visit.call(function)?;
+        }
+        Ok(())
     }
 }
 
@@ -106,7 +125,7 @@ impl Handlers {
         handler: &Bound<'_, PyAny>,
         pool: &Py<PyAny>,
     ) -> PyResult<()> {
-        let handler = Handler::new(path, handler, pool)?;
+        let handler = Handler::new(path, handler, pool, false)?;
         let method = Method {
             index: self.registered.len() as u32,
             request_streaming: handler.request_streaming,
@@ -144,15 +163,7 @@ impl Handlers {
     }
 
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        for handler in &self.registered {
-            visit.call(&handler.behavior)?;
-            handler.task_options.traverse(|options| {
-                options.as_ref().map_or(Ok(()), |options| visit.call(options))
-            })?;
-            for function in [&handler.deserializer, &handler.serializer].into_iter().flatten() {
-                visit.call(function)?;
-            }
-        }
+        self.registered.iter().try_for_each(|handler| handler.traverse(visit))?;
         self.generic.iter().try_for_each(|handler| visit.call(handler))
     }
 }
@@ -171,7 +182,7 @@ pub(crate) fn ask(
     for handler in handlers {
         let found = handler.bind(py).call_method1(intern!(py, "service"), (&details,))?;
         if !found.is_none() {
-            return Handler::new(path, &found, pool).map(|handler| Some(Arc::new(handler)));
+            return Handler::new(path, &found, pool, true).map(|handler| Some(Arc::new(handler)));
         }
     }
     Ok(None)

@@ -14,10 +14,12 @@ use crate::port::{Port, Ready};
 use oxgrpc_core::{
     Accepted, CallId, Code, Encoding, Engine, Metadata, Next, ServerConnection, ServerEvent, Status,
 };
+use pyo3::exceptions::PyException;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use smallvec::SmallVec;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,6 +29,8 @@ type Slots = Vec<Option<(CallId, Py<ServicerContext>)>>;
 #[derive(Default)]
 struct State {
     calls: Slots,
+    /// Calls that have no context yet: those before them in their batch are being started.
+    accepted: VecDeque<CallId>,
     active: usize,
     /// Tasks whose first step is yet to run: the last of them writes what all have produced.
     unstarted: usize,
@@ -53,6 +57,17 @@ enum Action {
 
 /// How long a client may take to begin (grpcio's default).
 const HANDSHAKE: Duration = Duration::from_secs(120);
+
+/// What a client is told whose call could not be begun.
+const NOT_BEGUN: &str = "Error in service handler!";
+
+impl State {
+    /// `false`: the call has a context, or nobody waits for its answer any more.
+    fn forget_accepted(&mut self, id: CallId) -> bool {
+        let at = self.accepted.iter().position(|accepted| *accepted == id);
+        at.and_then(|at| self.accepted.remove(at)).is_some()
+    }
+}
 
 impl ServerLink {
     /// Starts to serve a client.
@@ -104,28 +119,44 @@ impl ServerLink {
         let Some(handler) = me.handler(py, &accepted)? else {
             return Self::refuse(slf, id, Code::Unimplemented, "Method not found!");
         };
+        let tasks = match tasks {
+            Some(tasks) => tasks,
+            None => tasks.insert(TaskStarter::new(me.port.get().event_loop.bind(py).clone())?),
+        };
         let context = ServicerContext::create(slf, id, handler, accepted)?;
+        if !me.attach(id, &context) {
+            return Ok(());
+        }
+        server.began(py);
+        HandlerTask::start(&context, tasks).inspect_err(|_| {
+            ServicerContext::finish(&context, &Status::new(Code::Unknown, NOT_BEGUN), false);
+        })
+    }
+
+    /// Puts a call's context into its place. `false`: the client has gone, which was noticed while an earlier call of the
+    /// same batch was started.
+    fn attach(&self, id: CallId, context: &Bound<'_, ServicerContext>) -> bool {
         let kept = context.clone().unbind();
-        me.state.with(py, |state| {
+        self.state.with(context.py(), |state| {
+            if !state.forget_accepted(id) {
+                return false;
+            }
             if state.calls.len() <= id.index() {
                 state.calls.resize_with(id.index() + 1, || None);
             }
             state.calls[id.index()] = Some((id, kept));
             state.active += 1;
             state.unstarted += 1;
-        });
-        server.began(py);
-        let tasks = match tasks {
-            Some(tasks) => tasks,
-            None => tasks.insert(TaskStarter::new(me.port.get().event_loop.bind(py).clone())?),
-        };
-        HandlerTask::start(&context, tasks)
+            true
+        })
     }
 
     fn refuse(slf: &Bound<'_, Self>, id: CallId, code: Code, text: &'static str) -> PyResult<()> {
-        slf.get().link.with(slf.py(), |link| {
+        let me = slf.get();
+        me.link.with(slf.py(), |link| {
             link.engine.finish(id, &Status::new(code, text), &Metadata::new());
         });
+        me.state.with(slf.py(), |state| state.forget_accepted(id));
         link::flush_later(slf);
         Ok(())
     }
@@ -177,6 +208,7 @@ impl ServerLink {
         });
         if is_drained {
             link::linger(slf);
+            Self::ended(slf, &End::Closed(None));
         }
     }
 
@@ -269,6 +301,15 @@ impl ServerLink {
         }
     }
 
+    /// Has the loop's callback raise what must end the program, such as KeyboardInterrupt out of a handler's first step,
+    /// once the other calls that have come with this one are begun.
+    fn raise_from_loop(&self, py: Python<'_>, error: &PyErr) {
+        if let Ok(function) = wrap_pyfunction!(reraise, py) {
+            let error = raised(py, error).into_any();
+            self.port.get().enqueue(py, Ready::Call(function.into_any().unbind(), error));
+        }
+    }
+
     fn collect(&self, py: Python<'_>) -> SmallVec<[Action; 4]> {
         let mut actions = SmallVec::new();
         self.link.with(py, |link| {
@@ -280,12 +321,16 @@ impl ServerLink {
                 };
                 while let Some(event) = engine.next_event() {
                     actions.extend(match event {
-                        ServerEvent::Call(id) => {
-                            engine.accept(id).map(|accepted| Action::Call(id, accepted))
-                        }
+                        ServerEvent::Call(id) => engine.accept(id).map(|accepted| {
+                            state.accepted.push_back(id);
+                            Action::Call(id, accepted)
+                        }),
                         ServerEvent::Readable(id) => at(&state.calls, id).map(Action::Readable),
                         ServerEvent::Writable(id) => at(&state.calls, id).map(Action::Writable),
-                        ServerEvent::Cancelled(id) => at(&state.calls, id).map(Action::Cancelled),
+                        ServerEvent::Cancelled(id) => {
+                            state.forget_accepted(id);
+                            at(&state.calls, id).map(Action::Cancelled)
+                        }
                         _ => None,
                     });
                 }
@@ -319,10 +364,12 @@ impl Driven for ServerLink {
                 Action::Call(id, accepted) => {
                     if let Err(error) = Self::answer(slf, id, accepted, &mut tasks) {
                         // A generic handler has raised, or the interpreter is out of memory.
-                        let text = "Error in service handler!";
-                        let _ = Self::refuse(slf, id, Code::Unknown, text);
-                        Self::call_ended(slf, id, false);
-                        log(py, "service_failed", (raised(py, &error),));
+                        let _ = Self::refuse(slf, id, Code::Unknown, NOT_BEGUN);
+                        if error.is_instance_of::<PyException>(py) {
+                            log(py, "service_failed", (raised(py, &error),));
+                        } else {
+                            me.raise_from_loop(py, &error);
+                        }
                     }
                 }
                 Action::Readable(context) => context.get().on_readable(py),
@@ -387,6 +434,11 @@ impl ServerLink {
         let dropped = self.state.with(py, std::mem::take);
         drop(dropped);
     }
+}
+
+#[pyfunction]
+fn reraise(error: Bound<'_, PyAny>) -> PyResult<()> {
+    Err(PyErr::from_value(error))
 }
 
 /// Waits until the client has taken enough of what is there.

@@ -51,12 +51,16 @@ impl HandlerTask {
         tasks: &TaskStarter<'py>,
     ) -> PyResult<()> {
         let py = context.py();
-        let coroutine = Py::new(
-            py,
-            Self { context: context.clone().unbind(), stage: GilCell::new(Some(Stage::Fresh)) },
-        )?;
-        let task = tasks.start(context.get().handler(), coroutine.into_any())?;
-        context.get().set_task(py, task);
+        let me =
+            Self { context: context.clone().unbind(), stage: GilCell::new(Some(Stage::Fresh)) };
+        let coroutine = Py::new(py, me)?;
+        match tasks.start(context.get().handler(), coroutine.clone_ref(py).into_any()) {
+            Ok(task) => context.get().set_task(py, task),
+            Err(error) => {
+                coroutine.get().close(py);
+                return Err(error);
+            }
+        }
         Ok(())
     }
 
@@ -341,6 +345,9 @@ impl HandlerTask {
 
     fn close(&self, py: Python<'_>) {
         let stage = self.stage.with(py, Option::take);
+        if let Some(Stage::Fresh) = stage {
+            self.context.get().link().get().task_started(py);
+        }
         drop(stage);
     }
 
