@@ -11,7 +11,7 @@ use crate::port::Port;
 use crate::slots::Slots;
 use oxgrpc_core::{
     CallId, ClientConnection, ClientEvent, Code, Engine, Metadata, Next, Outcome, StartError,
-    Status,
+    Status, UsageError,
 };
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -107,6 +107,10 @@ impl ClientLink {
         message: Option<&Bound<'_, PyBytes>>,
     ) -> Result<CallId, StartError> {
         self.link.with(py, |link| {
+            // The end of the others is being told, and one of them starts this one.
+            if !link.is_open() {
+                return Err(StartError::NotNow(UsageError::ConnectionClosed));
+            }
             let engine = &mut link.engine;
             let id = engine.start(&request.head(), Instant::now())?;
             if let Some(message) = message {
@@ -207,13 +211,6 @@ impl ClientLink {
 
     pub(crate) fn call_count(&self, py: Python<'_>) -> usize {
         self.link.with(py, |link| link.engine.calls())
-    }
-
-    /// Whether calls can be started here.
-    pub(crate) fn takes_calls(&self, py: Python<'_>) -> bool {
-        self.link.with(py, |link| {
-            link.is_open() && link.engine.http().is_established() && link.engine.can_start().is_ok()
-        })
     }
 
     /// Says farewell and closes.

@@ -11,7 +11,7 @@ use super::method::{Method, Request};
 use crate::awaitable::{Awaitable, Operation, Polled};
 use crate::gil::GilCell;
 use crate::port::{Port, Ready};
-use oxgrpc_core::{ChannelState, Code, Connectivity, StartError, Status};
+use oxgrpc_core::{ChannelState, Code, Connectivity, StartError, Status, UsageError};
 use oxgrpc_io::{Address, Socket};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -95,7 +95,7 @@ impl Subchannel {
                 Err(StartError::Failed(status)) => {
                     return Self::failed_call(slf, method, deadline, style, status);
                 }
-                Err(StartError::NotNow(_)) => {}
+                Err(StartError::NotNow(reason)) => Self::not_now(slf, &link, &reason),
             }
         }
         let (in_backoff, error) = slf.get().state.with(py, |state| {
@@ -139,6 +139,15 @@ impl Subchannel {
         Ok(call)
     }
 
+    /// A connection takes no call. One that never will again, because its stream ids are used up or its end is still being
+    /// told, makes way for the next.
+    fn not_now(slf: &Bound<'_, Self>, link: &Bound<'_, ClientLink>, reason: &UsageError) {
+        match reason {
+            UsageError::GoingAway | UsageError::ConnectionClosed => Self::went_away(slf, link),
+            _ => {}
+        }
+    }
+
     /// The connection, if it is established.
     fn ready_link<'py>(&self, py: Python<'py>) -> Option<Bound<'py, ClientLink>> {
         self.state.with(py, |state| {
@@ -152,7 +161,7 @@ impl Subchannel {
     pub(super) fn start_pending(slf: &Bound<'_, Self>) {
         let py = slf.py();
         let Some(link) = slf.get().ready_link(py) else { return };
-        while link.get().takes_calls(py) {
+        loop {
             let next = slf.get().state.with(py, |state| state.pending.pop_front());
             let Some(reference) = next else { break };
             let Some(call) = reference.upgrade(py) else { continue };
@@ -174,10 +183,11 @@ impl Subchannel {
                     ClientLink::flush_call(&link);
                 }
                 Err(StartError::Failed(status)) => Call::fail(&call, status),
-                Err(StartError::NotNow(_)) => {
+                Err(StartError::NotNow(reason)) => {
                     let place = Place::Pending { request, message, timer };
                     call.get().state.with(py, |state| state.place = place);
                     slf.get().state.with(py, |state| state.pending.push_front(reference));
+                    Self::not_now(slf, &link, &reason);
                     break;
                 }
             }
