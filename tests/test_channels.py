@@ -8,7 +8,7 @@ import logging
 import socket
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -135,6 +135,25 @@ async def test_where_nobody_listens_calls_are_unavailable(wait_for_ready: bool |
             with pytest.raises((aio.AioRpcError, asyncio.InvalidStateError)):
                 await stream.write(b"")
             assert (await failure(stream.read())).code() is grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize("kind", ["stream_unary", "stream_stream"])
+async def test_a_call_that_fails_at_once_leaves_its_requests_alone(kind: str) -> None:
+    async def requests() -> AsyncIterator[bytes]:
+        asked.set()
+        await asyncio.Event().wait()
+        yield b""
+
+    asked = asyncio.Event()
+    with nobody() as target:
+        async with aio.insecure_channel(target) as channel:
+            await failure(method(channel)(b""))
+            assert channel.get_state() is State.TRANSIENT_FAILURE
+            call = getattr(channel, kind)(echo.path("UnaryUnary"))(requests())
+            assert call.done()
+            await asyncio.sleep(0.01)
+            assert not asked.is_set()
+            assert await call.code() is grpc.StatusCode.UNAVAILABLE
 
 
 async def test_a_name_that_nobody_has_is_unavailable() -> None:

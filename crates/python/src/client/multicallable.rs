@@ -87,7 +87,10 @@ impl MultiCallable {
         } else {
             Subchannel::start(&subchannel, request, serialized.as_ref(), style)?
         };
-        if let Some(pump) = pump {
+        // A call that failed at once has nobody to cancel a task of its requests.
+        if let Some(pump) = pump
+            && !call.get().has_ended(py)
+        {
             RequestTask::start(&call, pump)?;
         }
         Ok(call)
