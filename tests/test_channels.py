@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import socket
@@ -342,6 +343,31 @@ async def test_a_channel_that_nobody_keeps_closes_its_connection() -> None:
         gc.collect()
         # Nothing is left for the leak guard.
         assert await service.unary_unary(b"y") == b"y"
+
+
+async def test_a_channel_that_nobody_keeps_gives_its_attempt_up() -> None:
+    """The loop hears of the connection after the channel is gone."""
+
+    async def backend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # SETTINGS, empty: a connection is established.
+        writer.write(b"\0\0\0\4\0\0\0\0\0")
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+        await ended.put(None)
+
+    ended: asyncio.Queue[None] = asyncio.Queue()
+    other = await asyncio.start_server(backend, "127.0.0.1", 0)
+    port = other.sockets[0].getsockname()[1]
+    for target in (f"127.0.0.1:{port}", f"localhost:{port}", f"ipv4:127.0.0.1:{port},127.0.0.1:{port}"):
+        for _ in range(5):
+            assert aio.insecure_channel(target).get_state(try_to_connect=True) is State.CONNECTING
+    # Where a name is to be looked up first, nothing comes after. Nor does a second address.
+    for _ in range(10):
+        await asyncio.wait_for(ended.get(), 10)
+    other.close()
+    await other.wait_closed()
+    assert ended.empty()
 
 
 async def test_a_call_keeps_its_channel() -> None:

@@ -215,17 +215,24 @@ impl Subchannel {
             ClientLink::close(link.bind(py));
         }
         if me.call_count(py) == 0 {
-            let (idlers, orphan) = me.state.with(py, |state| {
-                let orphan = if state.orphaned { state.link.take() } else { None };
-                (std::mem::take(&mut state.idlers), orphan)
-            });
-            for idler in idlers {
+            for idler in me.state.with(py, |state| std::mem::take(&mut state.idlers)) {
                 me.port.get().enqueue(py, Ready::Wake(idler));
             }
-            if let Some(link) = orphan {
-                ClientLink::close(link.bind(py));
-            }
+            Self::is_over(slf);
         }
+    }
+
+    /// Whether the subchannel is closed. One whose channel is gone closes with its last call, and whatever is under way to
+    /// a connection asks here before it goes on.
+    pub(super) fn is_over(slf: &Bound<'_, Self>) -> bool {
+        let py = slf.py();
+        let me = slf.get();
+        let (closed, orphaned) = me.state.with(py, |state| (state.closed, state.orphaned));
+        let is_over = closed || orphaned && me.call_count(py) == 0;
+        if is_over && !closed {
+            Self::close(slf);
+        }
+        is_over
     }
 
     /// Calls that have not ended.
@@ -304,6 +311,9 @@ impl Subchannel {
             if !has_calls {
                 for link in state.link.iter().chain(&state.draining) {
                     link.get().shut_down(py);
+                }
+                if let Some(socket) = &state.connecting {
+                    socket.shut_down();
                 }
             }
         });
