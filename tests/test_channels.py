@@ -307,6 +307,17 @@ async def test_close_with_grace_lets_calls_end() -> None:
         await closing
 
 
+async def test_close_with_grace_waits_for_no_stream_that_nobody_keeps() -> None:
+    with nobody() as target:
+        channel = aio.insecure_channel(target)
+        call = channel.unary_stream(echo.path("UnaryStream"))(b"", wait_for_ready=True)
+        closing = asyncio.create_task(channel.close(grace=50))
+        await asyncio.sleep(0)
+        assert not closing.done()
+        del call
+        await asyncio.wait_for(closing, 10)
+
+
 async def test_close_cancels_what_is_left_when_grace_is_over() -> None:
     async def handler(request: bytes, context: Any) -> bytes:
         await asyncio.Event().wait()

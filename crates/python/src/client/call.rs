@@ -354,8 +354,10 @@ impl Drop for Call {
         // A finalizer may run while an exception is on its way: it must not get lost.
         Python::try_attach(|py| {
             let pending = PyErr::take(py);
-            if let Place::Active(link, id) = place {
-                ClientLink::forget(link.bind(py), id);
+            match place {
+                Place::Active(link, id) => ClientLink::forget(link.bind(py), id),
+                Place::Pending { .. } => Subchannel::calls_changed(self.subchannel.bind(py)),
+                Place::Over => {}
             }
             if let Some(task) = self.state.get_mut().request_task.take() {
                 let _ = task.call_method0(py, intern!(py, "cancel"));
