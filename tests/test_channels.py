@@ -9,6 +9,7 @@ import logging
 import socket
 import threading
 import uuid
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -191,6 +192,25 @@ async def test_wait_for_ready_waits_for_the_server() -> None:
     await server.stop(None)
 
 
+@pytest.mark.parametrize("end", ["cancelled", "expired"])
+async def test_calls_that_end_during_an_outage_leave_nothing(end: str) -> None:
+    with nobody() as target:
+        channel = aio.insecure_channel(target)
+        waiting = [method(channel)(b"x", wait_for_ready=True) for _ in range(3)]
+        timeout = 0.02 if end == "expired" else None
+        calls = [method(channel)(b"x", wait_for_ready=True, timeout=timeout) for _ in range(200)]
+        for call in calls:
+            if end == "cancelled":
+                assert call.cancel()
+            await call.code()
+        kept = list(map(weakref.ref, calls))
+        del calls, call
+        gc.collect()
+        assert sum(call() is not None for call in kept) <= 10
+        assert not any(call.done() for call in waiting)
+        await channel.close()
+
+
 async def test_a_channel_reconnects_when_its_server_comes_back(tmp_path: Path) -> None:
     target = f"unix:{tmp_path}/socket"
     async with aio.insecure_channel(target, options=EAGER) as channel:
@@ -312,7 +332,7 @@ async def test_close_with_grace_waits_for_no_stream_that_nobody_keeps() -> None:
         channel = aio.insecure_channel(target)
         call = channel.unary_stream(echo.path("UnaryStream"))(b"", wait_for_ready=True)
         closing = asyncio.create_task(channel.close(grace=50))
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
         assert not closing.done()
         del call
         await asyncio.wait_for(closing, 10)

@@ -283,7 +283,7 @@ impl Call {
             slf.get().state.with(py, |state| std::mem::replace(&mut state.place, Place::Over));
         match &place {
             Place::Active(link, id) => ClientLink::forget(link.bind(py), *id),
-            Place::Pending { .. } => Subchannel::calls_changed(slf.get().subchannel.bind(py)),
+            Place::Pending { .. } => Subchannel::left_line(slf.get().subchannel.bind(py)),
             Place::Over => {}
         }
         cancel_timer(py, place);
@@ -356,7 +356,7 @@ impl Drop for Call {
             let pending = PyErr::take(py);
             match place {
                 Place::Active(link, id) => ClientLink::forget(link.bind(py), id),
-                Place::Pending { .. } => Subchannel::calls_changed(self.subchannel.bind(py)),
+                Place::Pending { .. } => Subchannel::left_line(self.subchannel.bind(py)),
                 Place::Over => {}
             }
             if let Some(task) = self.state.get_mut().request_task.take() {

@@ -34,6 +34,8 @@ pub(super) struct State {
     /// Gives up an attempt, or begins the next.
     pub(super) timer: Option<Py<PyAny>>,
     pub(super) pending: VecDeque<CallRef>,
+    /// Calls that have left the line since it was last swept: some of `pending` are no more than their remains.
+    left: usize,
     /// Who waits for another state.
     pub(super) watchers: Vec<Py<Awaitable>>,
     /// Who waits for the last call to end.
@@ -62,6 +64,7 @@ impl Subchannel {
             last_error: String::new(),
             timer: None,
             pending: VecDeque::new(),
+            left: 0,
             watchers: Vec::new(),
             idlers: Vec::new(),
             closed: false,
@@ -192,6 +195,27 @@ impl Subchannel {
                 }
             }
         }
+    }
+
+    /// A call is no longer in line. As soon as half of the line are such, it is swept: an outage may outlast many calls.
+    pub(crate) fn left_line(slf: &Bound<'_, Self>) {
+        let py = slf.py();
+        let me = slf.get();
+        let line = me.state.with(py, |state| {
+            state.left += 1;
+            let is_due = 2 * state.left > state.pending.len();
+            is_due.then(|| {
+                state.left = 0;
+                std::mem::take(&mut state.pending)
+            })
+        });
+        if let Some(line) = line {
+            let (waiting, left): (VecDeque<_>, VecDeque<_>) =
+                line.into_iter().partition(|call| call.is_pending(py));
+            me.state.with(py, |state| state.pending = waiting);
+            drop(left);
+        }
+        Self::calls_changed(slf);
     }
 
     /// A call has ended, or is no longer in line.
