@@ -401,6 +401,27 @@ async def test_a_channel_that_nobody_keeps_gives_its_attempt_up() -> None:
     assert ended.empty()
 
 
+@pytest.mark.parametrize("function", ["request_serializer", "response_deserializer"])
+async def test_a_stub_that_serializes_itself_is_collected(function: str) -> None:
+    class Client:
+        def __init__(self, target: str) -> None:
+            functions = {function: self.convert}
+            self.method = aio.insecure_channel(target).unary_unary(echo.path("UnaryUnary"), **functions)
+            self.last: Any = None
+
+        def convert(self, message: bytes) -> bytes:
+            return message + b"!"
+
+    async with echo.serving() as service:
+        client = Client(service.target)
+        client.last = client.method(b"x")
+        assert await client.last == b"x!"
+        kept = weakref.ref(client)
+        del client
+        gc.collect()
+        assert kept() is None
+
+
 async def test_a_call_keeps_its_channel() -> None:
     async with echo.serving() as service:
 

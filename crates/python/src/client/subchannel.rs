@@ -7,7 +7,7 @@
 use super::call::{CANCELLED_LOCALLY, Call, Place, Style};
 use super::channel::Config;
 use super::link::{CallRef, ClientLink};
-use super::method::{Method, Request};
+use super::method::{Request, SharedMethod};
 use crate::awaitable::{Awaitable, Operation, Polled};
 use crate::gil::GilCell;
 use crate::port::{Port, Ready};
@@ -85,7 +85,7 @@ impl Subchannel {
         style: Style,
     ) -> PyResult<Bound<'py, Call>> {
         let py = slf.py();
-        let (method, deadline) = (request.method.clone(), request.deadline);
+        let (method, deadline) = (request.method.clone_ref(py), request.deadline);
         if let Some(link) = slf.get().ready_link(py) {
             match link.get().start(py, &request, message) {
                 Ok(id) => {
@@ -114,7 +114,7 @@ impl Subchannel {
 
     fn failed_call<'py>(
         slf: &Bound<'py, Self>,
-        method: Arc<Method>,
+        method: SharedMethod,
         deadline: Option<Instant>,
         style: Style,
         status: Status,
@@ -131,7 +131,7 @@ impl Subchannel {
         style: Style,
     ) -> PyResult<Bound<'py, Call>> {
         let py = slf.py();
-        let (method, deadline) = (request.method.clone(), request.deadline);
+        let (method, deadline) = (request.method.clone_ref(py), request.deadline);
         let message = message.map(|message| message.clone().unbind());
         let place = Place::Pending { request: Box::new(request), message, timer: None };
         let call = Call::create(slf, method, deadline, place, style)?;
