@@ -305,8 +305,9 @@ impl Call {
             // It may be about to send: cancelling a task that is done does nothing.
             let _ = task.call_method0(py, intern!(py, "cancel"));
         }
-        me.wake(py, |_| true);
+        // The callbacks come before who awaits the call, as in grpcio.
         Self::settle(slf);
+        me.wake(py, |_| true);
     }
 
     /// Calls the done callbacks, once the call is done.
