@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import inspect
@@ -191,6 +192,31 @@ async def test_a_callback_of_a_call_may_make_the_next() -> None:
         assert await finished == 0
 
 
+@pytest.mark.parametrize("end", ["answered", "refused", "cancelled"])
+async def test_done_callbacks_come_before_who_awaits(end: str) -> None:
+    order: list[str] = []
+
+    async with echo.serving(StreamUnary=refuse) as service:
+        call: Any = service.stream_unary(iter([b""])) if end == "refused" else service.unary_unary(b"")
+
+        async def ask() -> None:
+            await call.code()
+            order.append("asked")
+
+        async def wait() -> None:
+            with contextlib.suppress(aio.AioRpcError, asyncio.CancelledError):
+                await call
+            order.append("awaited")
+
+        waiting = [asyncio.create_task(ask()), asyncio.create_task(wait())]
+        await asyncio.sleep(0)
+        call.add_done_callback(lambda _: order.append("called back"))
+        if end == "cancelled":
+            call.cancel()
+        await asyncio.gather(*waiting)
+        assert order == ["called back", "asked", "awaited"]
+
+
 async def test_an_exceptions_traceback_shows_where_the_call_was_awaited() -> None:
     async with echo.serving(UnaryUnary=refuse) as service:
 
@@ -279,6 +305,7 @@ def test_a_server_whose_loop_is_gone_frees_its_port(kind: str) -> None:
 
 DEBUG_PROGRAM = """
 import asyncio
+import contextlib
 import sys
 sys.path.insert(0, {tests!r})
 import echo

@@ -571,6 +571,35 @@ async def test_done_callbacks_are_called_when_a_call_is_cancelled() -> None:
         await handling.was_cancelled()
 
 
+async def test_cancelling_a_call_that_has_just_ended_spares_those_started_since() -> None:
+    """What runs between the ends of one batch starts calls, and cancels one whose end it cannot know of."""
+    ended: list[Any] = []
+    started: list[Any] = []
+
+    class Request(asyncio.Future[bytes]):
+        def cancel(self, msg: Any = None) -> bool:
+            if not started:
+                started.extend(service.unary_unary(request) for request in REQUESTS)
+                for call in ended:
+                    call.cancel()
+            return super().cancel(msg)
+
+    async def requests() -> AsyncIterator[bytes]:
+        yield await Request()
+
+    async def early(requests: Any, context: Any) -> bytes:
+        return b"early"
+
+    REQUESTS = [b"1", b"2", b"3"]
+    async with echo.serving(StreamUnary=early) as service:
+        await service.unary_unary(b"")
+        call = service.stream_unary(requests())
+        ended.append(service.unary_unary(b""))
+        assert await call == b"early"
+        await asyncio.gather(*ended, return_exceptions=True)
+        assert await asyncio.wait_for(asyncio.gather(*started), 5) == REQUESTS
+
+
 async def test_many_calls_cancelled_at_once_leave_the_connection_in_order() -> None:
     started = 0
     all_started = asyncio.Event()

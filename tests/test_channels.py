@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import socket
 import threading
 import uuid
-from collections.abc import Iterator
+import weakref
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -137,6 +139,25 @@ async def test_where_nobody_listens_calls_are_unavailable(wait_for_ready: bool |
             assert (await failure(stream.read())).code() is grpc.StatusCode.UNAVAILABLE
 
 
+@pytest.mark.parametrize("kind", ["stream_unary", "stream_stream"])
+async def test_a_call_that_fails_at_once_leaves_its_requests_alone(kind: str) -> None:
+    async def requests() -> AsyncIterator[bytes]:
+        asked.set()
+        await asyncio.Event().wait()
+        yield b""
+
+    asked = asyncio.Event()
+    with nobody() as target:
+        async with aio.insecure_channel(target) as channel:
+            await failure(method(channel)(b""))
+            assert channel.get_state() is State.TRANSIENT_FAILURE
+            call = getattr(channel, kind)(echo.path("UnaryUnary"))(requests())
+            assert call.done()
+            await asyncio.sleep(0.01)
+            assert not asked.is_set()
+            assert await call.code() is grpc.StatusCode.UNAVAILABLE
+
+
 async def test_a_name_that_nobody_has_is_unavailable() -> None:
     async with aio.insecure_channel("no.such.host.invalid:80") as channel:
         error = await failure(method(channel)(b""))
@@ -169,6 +190,25 @@ async def test_wait_for_ready_waits_for_the_server() -> None:
     assert await call == b"x"
     await channel.close()
     await server.stop(None)
+
+
+@pytest.mark.parametrize("end", ["cancelled", "expired"])
+async def test_calls_that_end_during_an_outage_leave_nothing(end: str) -> None:
+    with nobody() as target:
+        channel = aio.insecure_channel(target)
+        waiting = [method(channel)(b"x", wait_for_ready=True) for _ in range(3)]
+        timeout = 0.02 if end == "expired" else None
+        calls = [method(channel)(b"x", wait_for_ready=True, timeout=timeout) for _ in range(200)]
+        for call in calls:
+            if end == "cancelled":
+                assert call.cancel()
+            await call.code()
+        kept = list(map(weakref.ref, calls))
+        del calls, call
+        gc.collect()
+        assert sum(call() is not None for call in kept) <= 10
+        assert not any(call.done() for call in waiting)
+        await channel.close()
 
 
 async def test_a_channel_reconnects_when_its_server_comes_back(tmp_path: Path) -> None:
@@ -287,6 +327,17 @@ async def test_close_with_grace_lets_calls_end() -> None:
         await closing
 
 
+async def test_close_with_grace_waits_for_no_stream_that_nobody_keeps() -> None:
+    with nobody() as target:
+        channel = aio.insecure_channel(target)
+        call = channel.unary_stream(echo.path("UnaryStream"))(b"", wait_for_ready=True)
+        closing = asyncio.create_task(channel.close(grace=50))
+        await asyncio.sleep(0.01)
+        assert not closing.done()
+        del call
+        await asyncio.wait_for(closing, 10)
+
+
 async def test_close_cancels_what_is_left_when_grace_is_over() -> None:
     async def handler(request: bytes, context: Any) -> bytes:
         await asyncio.Event().wait()
@@ -323,6 +374,52 @@ async def test_a_channel_that_nobody_keeps_closes_its_connection() -> None:
         gc.collect()
         # Nothing is left for the leak guard.
         assert await service.unary_unary(b"y") == b"y"
+
+
+async def test_a_channel_that_nobody_keeps_gives_its_attempt_up() -> None:
+    """The loop hears of the connection after the channel is gone."""
+
+    async def backend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # SETTINGS, empty: a connection is established.
+        writer.write(b"\0\0\0\4\0\0\0\0\0")
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+        await ended.put(None)
+
+    ended: asyncio.Queue[None] = asyncio.Queue()
+    other = await asyncio.start_server(backend, "127.0.0.1", 0)
+    port = other.sockets[0].getsockname()[1]
+    for target in (f"127.0.0.1:{port}", f"localhost:{port}", f"ipv4:127.0.0.1:{port},127.0.0.1:{port}"):
+        for _ in range(5):
+            assert aio.insecure_channel(target).get_state(try_to_connect=True) is State.CONNECTING
+    # Where a name is to be looked up first, nothing comes after. Nor does a second address.
+    for _ in range(10):
+        await asyncio.wait_for(ended.get(), 10)
+    other.close()
+    await other.wait_closed()
+    assert ended.empty()
+
+
+@pytest.mark.parametrize("function", ["request_serializer", "response_deserializer"])
+async def test_a_stub_that_serializes_itself_is_collected(function: str) -> None:
+    class Client:
+        def __init__(self, target: str) -> None:
+            functions = {function: self.convert}
+            self.method = aio.insecure_channel(target).unary_unary(echo.path("UnaryUnary"), **functions)
+            self.last: Any = None
+
+        def convert(self, message: bytes) -> bytes:
+            return message + b"!"
+
+    async with echo.serving() as service:
+        client = Client(service.target)
+        client.last = client.method(b"x")
+        assert await client.last == b"x!"
+        kept = weakref.ref(client)
+        del client
+        gc.collect()
+        assert kept() is None
 
 
 async def test_a_call_keeps_its_channel() -> None:

@@ -439,6 +439,44 @@ async def test_the_next_call_finds_a_server_that_is_well_again() -> None:
         assert await unary(channel) == (Code.OK, "")
 
 
+@pytest.mark.parametrize(
+    ("octets", "then"),
+    [(HEAD + ONE + OK + wire.goaway(1, wire.NO_ERROR), stay), (b"", leave), (b"", crash)],
+    ids=["goaway", "closed", "reset"],
+)
+async def test_a_call_that_starts_while_a_connection_ends_finds_the_next(octets: bytes, then: Script) -> None:
+    """The channel learns of the end from this call: it would have been told in a moment."""
+    started: list[Any] = []
+    connections = 0
+
+    class Request(asyncio.Future[bytes]):
+        def cancel(self, msg: Any = None) -> bool:
+            if not started:
+                started.append(channel.unary_unary("/test/Unary")(b""))
+                assert channel.get_state() is grpc.ChannelConnectivity.CONNECTING
+            return super().cancel(msg)
+
+    async def requests() -> AsyncIterator[bytes]:
+        yield await Request()
+
+    async def script(peer: wire.Peer) -> None:
+        nonlocal connections
+        connections += 1
+        if connections > 1:
+            await answering(HEAD + ONE + OK)(peer)
+            return
+        await peer.send(wire.settings())
+        await peer.until(wire.HEADERS)
+        await peer.send(octets)
+        await then(peer)
+
+    async with channel_to(script) as channel:
+        call = channel.stream_unary("/test/StreamUnary")(requests())
+        await asyncio.wait_for(call.code(), HANG_SECONDS)
+        assert await asyncio.wait_for(started[0], HANG_SECONDS) == b"response"
+        assert connections == 2
+
+
 async def test_an_answer_in_single_octets_is_understood() -> None:
     async def script(peer: wire.Peer) -> None:
         peer.socket.setsockopt(6, 1, 1)  # TCP_NODELAY

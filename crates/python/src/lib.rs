@@ -19,6 +19,7 @@ mod port;
 mod pump;
 mod server;
 mod settings;
+mod slots;
 
 use pyo3::prelude::*;
 

@@ -2,7 +2,7 @@
 
 use super::classes::{StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall};
 use super::link::ClientLink;
-use super::method::{Kind, Method, Request};
+use super::method::{Kind, Request, SharedMethod};
 use super::operation::{CallOperation, What};
 use super::subchannel::Subchannel;
 use crate::awaitable::Awaitable;
@@ -16,7 +16,6 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use smallvec::SmallVec;
-use std::sync::Arc;
 use std::time::Instant;
 
 /// The details of a call that this side has cancelled, as grpcio words them.
@@ -92,7 +91,7 @@ impl State {
 pub(crate) struct Call {
     pub(crate) port: Py<Port>,
     subchannel: Py<Subchannel>,
-    pub(crate) method: Arc<Method>,
+    pub(crate) method: SharedMethod,
     deadline: Option<Instant>,
     pub(crate) state: GilCell<State>,
 }
@@ -101,7 +100,7 @@ impl Call {
     /// A call of the class that its method's kind has.
     pub(crate) fn create<'py>(
         subchannel: &Bound<'py, Subchannel>,
-        method: Arc<Method>,
+        method: SharedMethod,
         deadline: Option<Instant>,
         place: Place,
         request_style: Style,
@@ -292,7 +291,7 @@ impl Call {
             slf.get().state.with(py, |state| std::mem::replace(&mut state.place, Place::Over));
         match &place {
             Place::Active(link, id) => ClientLink::forget(link.bind(py), *id),
-            Place::Pending { .. } => Subchannel::calls_changed(slf.get().subchannel.bind(py)),
+            Place::Pending { .. } => Subchannel::left_line(slf.get().subchannel.bind(py)),
             Place::Over => {}
         }
         cancel_timer(py, place);
@@ -315,8 +314,9 @@ impl Call {
             // It may be about to send: cancelling a task that is done does nothing.
             let _ = task.call_method0(py, intern!(py, "cancel"));
         }
-        me.wake(py, |_| true);
+        // The callbacks come before who awaits the call, as in grpcio.
         Self::settle(slf);
+        me.wake(py, |_| true);
     }
 
     /// Calls the done callbacks, once the call is done.
@@ -363,8 +363,10 @@ impl Drop for Call {
         // A finalizer may run while an exception is on its way: it must not get lost.
         Python::try_attach(|py| {
             let pending = PyErr::take(py);
-            if let Place::Active(link, id) = place {
-                ClientLink::forget(link.bind(py), id);
+            match place {
+                Place::Active(link, id) => ClientLink::forget(link.bind(py), id),
+                Place::Pending { .. } => Subchannel::left_line(self.subchannel.bind(py)),
+                Place::Over => {}
             }
             if let Some(task) = self.state.get_mut().request_task.take() {
                 let _ = task.call_method0(py, intern!(py, "cancel"));
@@ -476,11 +478,15 @@ impl Call {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.port)?;
         visit.call(&self.subchannel)?;
+        self.method.traverse(&visit)?;
         self.state.traverse(|state| {
             match &state.place {
                 Place::Active(link, _) => visit.call(link)?,
-                Place::Pending { timer: Some(timer), .. } => visit.call(timer)?,
-                Place::Pending { .. } | Place::Over => {}
+                Place::Pending { request, timer, .. } => {
+                    request.method.traverse(&visit)?;
+                    timer.as_ref().map_or(Ok(()), |timer| visit.call(timer))?;
+                }
+                Place::Over => {}
             }
             if let Response::Read(object) = &state.response {
                 visit.call(object)?;

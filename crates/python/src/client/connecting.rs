@@ -135,6 +135,9 @@ impl Subchannel {
     pub(crate) fn established(slf: &Bound<'_, Self>, link: &Bound<'_, ClientLink>) {
         let py = slf.py();
         let me = slf.get();
+        if Self::is_over(slf) {
+            return;
+        }
         let is_new = me.state.with(py, |state| {
             let is_ours = state.link.as_ref().is_some_and(|own| own.is(link));
             let is_new = is_ours && !state.channel.is_ready();
@@ -160,7 +163,7 @@ impl Subchannel {
             let current = state.link.take_if(|own| own.is(link));
             (current, state.channel.is_ready())
         });
-        if current.is_none() {
+        if current.is_none() || Self::is_over(slf) {
             return;
         }
         if was_ready {
@@ -229,7 +232,7 @@ impl Subchannel {
     /// The name has been looked up, or not.
     pub(super) fn resolved(slf: &Bound<'_, Self>, lookup: &Bound<'_, PyAny>) {
         let py = slf.py();
-        if slf.get().state.with(py, |state| state.closed) {
+        if Self::is_over(slf) {
             return;
         }
         let found = lookup
@@ -252,6 +255,9 @@ impl Subchannel {
     pub(super) fn connected(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let me = slf.get();
+        if Self::is_over(slf) {
+            return Ok(());
+        }
         let Some(socket) = me.state.with(py, |state| state.connecting.take()) else {
             return Ok(());
         };
@@ -274,6 +280,9 @@ impl Subchannel {
     pub(super) fn timed_out(slf: &Bound<'_, Self>) {
         let py = slf.py();
         let me = slf.get();
+        if Self::is_over(slf) {
+            return;
+        }
         let (connecting, link) = me.state.with(py, |state| {
             state.timer = None;
             (state.connecting.take(), state.link.as_ref().map(|link| link.clone_ref(py)))
@@ -291,6 +300,9 @@ impl Subchannel {
     pub(super) fn retry(slf: &Bound<'_, Self>) {
         let py = slf.py();
         let me = slf.get();
+        if Self::is_over(slf) {
+            return;
+        }
         let wanted = me.state.with(py, |state| {
             state.timer = None;
             state.channel.backoff_passed();

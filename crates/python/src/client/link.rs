@@ -8,9 +8,10 @@ use crate::link::{self, AnyLink, Driven, End, Link};
 use crate::message::{Message, Outgoing};
 use crate::names::log;
 use crate::port::Port;
+use crate::slots::Slots;
 use oxgrpc_core::{
     CallId, ClientConnection, ClientEvent, Code, Engine, Metadata, Next, Outcome, StartError,
-    Status,
+    Status, UsageError,
 };
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -61,16 +62,13 @@ impl CallRef {
     }
 }
 
-/// The calls of a connection, by [`CallId::index`].
-type Slots = Vec<Option<(CallId, CallRef)>>;
-
 /// A client's connection.
 #[pyclass(frozen, module = "oxgrpc._native", name = "ClientLink")]
 pub(crate) struct ClientLink {
     subchannel: Py<Subchannel>,
     port: Py<Port>,
     link: GilCell<Link<ClientConnection<Message>>>,
-    calls: GilCell<Slots>,
+    calls: GilCell<Slots<CallRef>>,
 }
 
 /// What an event means to a call. It is collected while the engine is borrowed, and carried out after.
@@ -96,7 +94,7 @@ impl ClientLink {
                 subchannel: subchannel.clone().unbind(),
                 port: subchannel.get().port().clone_ref(py),
                 link: GilCell::new(link),
-                calls: GilCell::new(Vec::new()),
+                calls: GilCell::new(Slots::default()),
             },
         )
     }
@@ -109,6 +107,10 @@ impl ClientLink {
         message: Option<&Bound<'_, PyBytes>>,
     ) -> Result<CallId, StartError> {
         self.link.with(py, |link| {
+            // The end of the others is being told, and one of them starts this one.
+            if !link.is_open() {
+                return Err(StartError::NotNow(UsageError::ConnectionClosed));
+            }
             let engine = &mut link.engine;
             let id = engine.start(&request.head(), Instant::now())?;
             if let Some(message) = message {
@@ -123,12 +125,7 @@ impl ClientLink {
     }
 
     pub(crate) fn attach(&self, py: Python<'_>, id: CallId, call: CallRef) {
-        self.calls.with(py, |calls| {
-            if calls.len() <= id.index() {
-                calls.resize_with(id.index() + 1, || None);
-            }
-            calls[id.index()] = Some((id, call));
-        });
+        self.calls.with(py, |calls| calls.insert(id, call));
     }
 
     /// Writes what a call has produced: at once if it is alone, with the others' otherwise.
@@ -195,7 +192,7 @@ impl ClientLink {
     pub(crate) fn forget(slf: &Bound<'_, Self>, id: CallId) {
         let py = slf.py();
         slf.get().link.with(py, |link| link.engine.forget(id));
-        let call = slf.get().calls.with(py, |calls| calls.get_mut(id.index())?.take());
+        let call = slf.get().calls.with(py, |calls| calls.take(id));
         drop(call);
         link::flush_later(slf);
         Subchannel::calls_changed(slf.get().subchannel.bind(py));
@@ -207,21 +204,13 @@ impl ClientLink {
 
     /// The calls that run here.
     pub(crate) fn calls<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, Call>> {
-        let calls: Vec<CallRef> = self
-            .calls
-            .with(py, |calls| calls.iter().flatten().map(|(_, call)| call.clone_ref(py)).collect());
+        let calls: Vec<CallRef> =
+            self.calls.with(py, |calls| calls.values().map(|call| call.clone_ref(py)).collect());
         calls.iter().filter_map(|call| call.upgrade(py)).collect()
     }
 
     pub(crate) fn call_count(&self, py: Python<'_>) -> usize {
         self.link.with(py, |link| link.engine.calls())
-    }
-
-    /// Whether calls can be started here.
-    pub(crate) fn takes_calls(&self, py: Python<'_>) -> bool {
-        self.link.with(py, |link| {
-            link.is_open() && link.engine.http().is_established() && link.engine.can_start().is_ok()
-        })
     }
 
     /// Says farewell and closes.
@@ -245,10 +234,7 @@ impl ClientLink {
         self.link.with(py, |link| {
             let engine = &mut link.engine;
             self.calls.with(py, |calls| {
-                let at = |calls: &Slots, id: CallId| {
-                    let (held, call) = calls.get(id.index())?.as_ref()?;
-                    (*held == id).then(|| call.clone_ref(py))
-                };
+                let at = |calls: &Slots<CallRef>, id| Some(calls.get(id)?.clone_ref(py));
                 while let Some(event) = engine.next_event() {
                     actions.extend(match event {
                         ClientEvent::Headers(id) => at(calls, id).and_then(|call| {
@@ -256,23 +242,19 @@ impl ClientLink {
                         }),
                         ClientEvent::Readable(id) => at(calls, id).map(Action::Readable),
                         ClientEvent::Writable(id) => at(calls, id).map(Action::Writable),
-                        ClientEvent::Ended(id) => {
-                            let slot = calls.get_mut(id.index());
-                            let held = slot.and_then(|slot| slot.take_if(|(held, _)| *held == id));
-                            held.and_then(|(_, call)| {
-                                let initial = engine.take_initial_metadata(id);
-                                let outcome = engine.take_outcome(id)?;
-                                let response = match &call {
-                                    CallRef::Strong(_) => {
-                                        let response = engine.take_message(id);
-                                        engine.forget(id);
-                                        Some(response)
-                                    }
-                                    CallRef::Weak(_) => None,
-                                };
-                                Some(Action::Ended(call, initial, outcome, response))
-                            })
-                        }
+                        ClientEvent::Ended(id) => calls.take(id).and_then(|call| {
+                            let initial = engine.take_initial_metadata(id);
+                            let outcome = engine.take_outcome(id)?;
+                            let response = match &call {
+                                CallRef::Strong(_) => {
+                                    let response = engine.take_message(id);
+                                    engine.forget(id);
+                                    Some(response)
+                                }
+                                CallRef::Weak(_) => None,
+                            };
+                            Some(Action::Ended(call, initial, outcome, response))
+                        }),
                         ClientEvent::Settings => Some(Action::Settings),
                         ClientEvent::GoAway { code, debug } => {
                             let code = match code.0 {
@@ -388,9 +370,7 @@ impl ClientLink {
         visit.call(&self.subchannel)?;
         visit.call(&self.port)?;
         link::traverse(&self.link, &visit)?;
-        self.calls.traverse(|calls| {
-            calls.iter().flatten().try_for_each(|(_, call)| call.traverse(&visit))
-        })
+        self.calls.traverse(|calls| calls.values().try_for_each(|call| call.traverse(&visit)))
     }
 
     fn __clear__(&self, py: Python<'_>) {

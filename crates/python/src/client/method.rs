@@ -1,8 +1,9 @@
 //! Methods as a channel knows them, and what is sent to start a call of one.
 
 use oxgrpc_core::{Encoding, Metadata};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use std::sync::Arc;
+use std::ops::Deref;
 use std::time::Instant;
 
 /// The four kinds of methods.
@@ -15,6 +16,10 @@ pub(crate) enum Kind {
 }
 
 /// A method as a channel knows it: what all its calls share.
+///
+/// A serializer is often a method of the object that keeps the stub. Such a cycle is for the garbage collector to see, so
+/// this is an object of Python's, whoever shares it.
+#[pyclass(frozen, module = "oxgrpc._native", name = "Method")]
 pub(crate) struct Method {
     pub(crate) kind: Kind,
     pub(crate) path: Box<[u8]>,
@@ -22,9 +27,42 @@ pub(crate) struct Method {
     pub(crate) deserializer: Option<Py<PyAny>>,
 }
 
+#[pymethods]
+impl Method {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let mut functions = [&self.serializer, &self.deserializer].into_iter().flatten();
+        functions.try_for_each(|function| visit.call(function))
+    }
+}
+
+/// A share in a [`Method`].
+pub(crate) struct SharedMethod(Py<Method>);
+
+impl SharedMethod {
+    pub(crate) fn new(py: Python<'_>, method: Method) -> PyResult<Self> {
+        Py::new(py, method).map(Self)
+    }
+
+    pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self(self.0.clone_ref(py))
+    }
+
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.0)
+    }
+}
+
+impl Deref for SharedMethod {
+    type Target = Method;
+
+    fn deref(&self) -> &Method {
+        self.0.get()
+    }
+}
+
 /// What is sent to start a call.
 pub(crate) struct Request {
-    pub(crate) method: Arc<Method>,
+    pub(crate) method: SharedMethod,
     pub(crate) metadata: Metadata,
     pub(crate) deadline: Option<Instant>,
     pub(crate) encoding: Encoding,

@@ -2,7 +2,7 @@
 
 use super::call::{Call, Place, Style};
 use super::channel::Channel;
-use super::method::{Kind, Method, Request};
+use super::method::{Kind, Method, Request, SharedMethod};
 use super::requests::RequestTask;
 use super::subchannel::Subchannel;
 use crate::message::serialize;
@@ -14,14 +14,13 @@ use pyo3::PyClassInitializer;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What the four classes share.
 #[pyclass(frozen, subclass, module = "oxgrpc._native")]
 pub(crate) struct MultiCallable {
     channel: Py<Channel>,
-    method: Arc<Method>,
+    method: SharedMethod,
 }
 
 /// The parameters that every call takes.
@@ -34,10 +33,6 @@ struct Parameters<'a, 'py> {
 }
 
 impl MultiCallable {
-    pub(crate) fn new(channel: Py<Channel>, method: Method) -> Self {
-        Self { channel, method: Arc::new(method) }
-    }
-
     fn call<'py>(
         slf: &Bound<'py, Self>,
         unary: Option<&Bound<'py, PyAny>>,
@@ -50,7 +45,7 @@ impl MultiCallable {
         let subchannel = Channel::subchannel(me.channel.bind(py))?;
         let encoding = encoding_of(parameters.compression)?.unwrap_or(channel.config().encoding);
         let request = Request {
-            method: me.method.clone(),
+            method: me.method.clone_ref(py),
             metadata: metadata::outgoing(parameters.metadata)?,
             deadline: deadline(parameters.timeout)?,
             encoding,
@@ -69,7 +64,7 @@ impl MultiCallable {
                 Err(error) if me.method.serializer.is_none() => return Err(error),
                 Err(cause) => {
                     let deadline = request.deadline;
-                    let method = me.method.clone();
+                    let method = me.method.clone_ref(py);
                     let call = Call::create(&subchannel, method, deadline, Place::Over, style)?;
                     call.get().user_error(&call, cause, "Exception serializing request!");
                     return Ok(call);
@@ -80,14 +75,17 @@ impl MultiCallable {
         let call = if parameters.credentials.is_some_and(|credentials| !credentials.is_none()) {
             let text = "Established channel does not have a sufficient security level to transfer \
                         call credential.";
-            let method = me.method.clone();
+            let method = me.method.clone_ref(py);
             let call = Call::create(&subchannel, method, request.deadline, Place::Over, style)?;
             Call::fail(&call, Status::new(Code::Unauthenticated, text));
             call
         } else {
             Subchannel::start(&subchannel, request, serialized.as_ref(), style)?
         };
-        if let Some(pump) = pump {
+        // A call that failed at once has nobody to cancel a task of its requests.
+        if let Some(pump) = pump
+            && !call.get().has_ended(py)
+        {
             RequestTask::start(&call, pump)?;
         }
         Ok(call)
@@ -97,7 +95,8 @@ impl MultiCallable {
 #[pymethods]
 impl MultiCallable {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.channel)
+        visit.call(&self.channel)?;
+        self.method.traverse(&visit)
     }
 }
 
@@ -178,7 +177,8 @@ takes_requests!(StreamStreamMultiCallable);
 /// Makes the multicallable of a method's kind.
 pub(crate) fn create(py: Python<'_>, channel: Py<Channel>, method: Method) -> PyResult<Py<PyAny>> {
     let kind = method.kind;
-    let base = PyClassInitializer::from(MultiCallable::new(channel, method));
+    let method = SharedMethod::new(py, method)?;
+    let base = PyClassInitializer::from(MultiCallable { channel, method });
     Ok(match kind {
         Kind::UnaryUnary => Py::new(py, base.add_subclass(UnaryUnaryMultiCallable))?.into_any(),
         Kind::UnaryStream => Py::new(py, base.add_subclass(UnaryStreamMultiCallable))?.into_any(),

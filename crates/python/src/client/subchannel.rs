@@ -7,11 +7,11 @@
 use super::call::{CANCELLED_LOCALLY, Call, Place, Style};
 use super::channel::Config;
 use super::link::{CallRef, ClientLink};
-use super::method::{Method, Request};
+use super::method::{Request, SharedMethod};
 use crate::awaitable::{Awaitable, Operation, Polled};
 use crate::gil::GilCell;
 use crate::port::{Port, Ready};
-use oxgrpc_core::{ChannelState, Code, Connectivity, StartError, Status};
+use oxgrpc_core::{ChannelState, Code, Connectivity, StartError, Status, UsageError};
 use oxgrpc_io::{Address, Socket};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -34,6 +34,8 @@ pub(super) struct State {
     /// Gives up an attempt, or begins the next.
     pub(super) timer: Option<Py<PyAny>>,
     pub(super) pending: VecDeque<CallRef>,
+    /// Calls that have left the line since it was last swept: some of `pending` are no more than their remains.
+    left: usize,
     /// Who waits for another state.
     pub(super) watchers: Vec<Py<Awaitable>>,
     /// Who waits for the last call to end.
@@ -62,6 +64,7 @@ impl Subchannel {
             last_error: String::new(),
             timer: None,
             pending: VecDeque::new(),
+            left: 0,
             watchers: Vec::new(),
             idlers: Vec::new(),
             closed: false,
@@ -82,7 +85,7 @@ impl Subchannel {
         style: Style,
     ) -> PyResult<Bound<'py, Call>> {
         let py = slf.py();
-        let (method, deadline) = (request.method.clone(), request.deadline);
+        let (method, deadline) = (request.method.clone_ref(py), request.deadline);
         if let Some(link) = slf.get().ready_link(py) {
             match link.get().start(py, &request, message) {
                 Ok(id) => {
@@ -95,7 +98,7 @@ impl Subchannel {
                 Err(StartError::Failed(status)) => {
                     return Self::failed_call(slf, method, deadline, style, status);
                 }
-                Err(StartError::NotNow(_)) => {}
+                Err(StartError::NotNow(reason)) => Self::not_now(slf, &link, &reason),
             }
         }
         let (in_backoff, error) = slf.get().state.with(py, |state| {
@@ -111,7 +114,7 @@ impl Subchannel {
 
     fn failed_call<'py>(
         slf: &Bound<'py, Self>,
-        method: Arc<Method>,
+        method: SharedMethod,
         deadline: Option<Instant>,
         style: Style,
         status: Status,
@@ -128,7 +131,7 @@ impl Subchannel {
         style: Style,
     ) -> PyResult<Bound<'py, Call>> {
         let py = slf.py();
-        let (method, deadline) = (request.method.clone(), request.deadline);
+        let (method, deadline) = (request.method.clone_ref(py), request.deadline);
         let message = message.map(|message| message.clone().unbind());
         let place = Place::Pending { request: Box::new(request), message, timer: None };
         let call = Call::create(slf, method, deadline, place, style)?;
@@ -137,6 +140,15 @@ impl Subchannel {
         slf.get().state.with(py, |state| state.pending.push_back(reference));
         Self::connect(slf);
         Ok(call)
+    }
+
+    /// A connection takes no call. One that never will again, because its stream ids are used up or its end is still being
+    /// told, makes way for the next.
+    fn not_now(slf: &Bound<'_, Self>, link: &Bound<'_, ClientLink>, reason: &UsageError) {
+        match reason {
+            UsageError::GoingAway | UsageError::ConnectionClosed => Self::went_away(slf, link),
+            _ => {}
+        }
     }
 
     /// The connection, if it is established.
@@ -152,7 +164,7 @@ impl Subchannel {
     pub(super) fn start_pending(slf: &Bound<'_, Self>) {
         let py = slf.py();
         let Some(link) = slf.get().ready_link(py) else { return };
-        while link.get().takes_calls(py) {
+        loop {
             let next = slf.get().state.with(py, |state| state.pending.pop_front());
             let Some(reference) = next else { break };
             let Some(call) = reference.upgrade(py) else { continue };
@@ -174,14 +186,36 @@ impl Subchannel {
                     ClientLink::flush_call(&link);
                 }
                 Err(StartError::Failed(status)) => Call::fail(&call, status),
-                Err(StartError::NotNow(_)) => {
+                Err(StartError::NotNow(reason)) => {
                     let place = Place::Pending { request, message, timer };
                     call.get().state.with(py, |state| state.place = place);
                     slf.get().state.with(py, |state| state.pending.push_front(reference));
+                    Self::not_now(slf, &link, &reason);
                     break;
                 }
             }
         }
+    }
+
+    /// A call is no longer in line. As soon as half of the line are such, it is swept: an outage may outlast many calls.
+    pub(crate) fn left_line(slf: &Bound<'_, Self>) {
+        let py = slf.py();
+        let me = slf.get();
+        let line = me.state.with(py, |state| {
+            state.left += 1;
+            let is_due = 2 * state.left > state.pending.len();
+            is_due.then(|| {
+                state.left = 0;
+                std::mem::take(&mut state.pending)
+            })
+        });
+        if let Some(line) = line {
+            let (waiting, left): (VecDeque<_>, VecDeque<_>) =
+                line.into_iter().partition(|call| call.is_pending(py));
+            me.state.with(py, |state| state.pending = waiting);
+            drop(left);
+        }
+        Self::calls_changed(slf);
     }
 
     /// A call has ended, or is no longer in line.
@@ -205,17 +239,24 @@ impl Subchannel {
             ClientLink::close(link.bind(py));
         }
         if me.call_count(py) == 0 {
-            let (idlers, orphan) = me.state.with(py, |state| {
-                let orphan = if state.orphaned { state.link.take() } else { None };
-                (std::mem::take(&mut state.idlers), orphan)
-            });
-            for idler in idlers {
+            for idler in me.state.with(py, |state| std::mem::take(&mut state.idlers)) {
                 me.port.get().enqueue(py, Ready::Wake(idler));
             }
-            if let Some(link) = orphan {
-                ClientLink::close(link.bind(py));
-            }
+            Self::is_over(slf);
         }
+    }
+
+    /// Whether the subchannel is closed. One whose channel is gone closes with its last call, and whatever is under way to
+    /// a connection asks here before it goes on.
+    pub(super) fn is_over(slf: &Bound<'_, Self>) -> bool {
+        let py = slf.py();
+        let me = slf.get();
+        let (closed, orphaned) = me.state.with(py, |state| (state.closed, state.orphaned));
+        let is_over = closed || orphaned && me.call_count(py) == 0;
+        if is_over && !closed {
+            Self::close(slf);
+        }
+        is_over
     }
 
     /// Calls that have not ended.
@@ -294,6 +335,9 @@ impl Subchannel {
             if !has_calls {
                 for link in state.link.iter().chain(&state.draining) {
                     link.get().shut_down(py);
+                }
+                if let Some(socket) = &state.connecting {
+                    socket.shut_down();
                 }
             }
         });
