@@ -16,6 +16,7 @@ use oxgrpc_core::{
 };
 use pyo3::exceptions::PyException;
 use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use smallvec::SmallVec;
@@ -29,8 +30,10 @@ type Slots = Vec<Option<(CallId, Py<ServicerContext>)>>;
 #[derive(Default)]
 struct State {
     calls: Slots,
-    /// Calls that have no context yet: those before them in their batch are being started.
-    accepted: VecDeque<CallId>,
+    /// Calls that are about to be begun, and have no context yet.
+    accepted: VecDeque<(CallId, Accepted)>,
+    /// They are being begun: what a first step brings in stands in line, however deep in the stack it is found.
+    answering: bool,
     active: usize,
     /// Tasks whose first step is yet to run: the last of them writes what all have produced.
     unstarted: usize,
@@ -49,7 +52,6 @@ pub(crate) struct ServerLink {
 
 /// What an event means: collected while the engine is borrowed, carried out after.
 enum Action {
-    Call(CallId, Accepted),
     Readable(Py<ServicerContext>),
     Writable(Py<ServicerContext>),
     Cancelled(Py<ServicerContext>),
@@ -60,14 +62,6 @@ const HANDSHAKE: Duration = Duration::from_secs(120);
 
 /// What a client is told whose call could not be begun.
 const NOT_BEGUN: &str = "Error in service handler!";
-
-impl State {
-    /// `false`: the call has a context, or nobody waits for its answer any more.
-    fn forget_accepted(&mut self, id: CallId) -> bool {
-        let at = self.accepted.iter().position(|accepted| *accepted == id);
-        at.and_then(|at| self.accepted.remove(at)).is_some()
-    }
-}
 
 impl ServerLink {
     /// Starts to serve a client.
@@ -124,39 +118,25 @@ impl ServerLink {
             None => tasks.insert(TaskStarter::new(me.port.get().event_loop.bind(py).clone())?),
         };
         let context = ServicerContext::create(slf, id, handler, accepted)?;
-        if !me.attach(id, &context) {
-            return Ok(());
-        }
-        server.began(py);
-        HandlerTask::start(&context, tasks).inspect_err(|_| {
-            ServicerContext::finish(&context, &Status::new(Code::Unknown, NOT_BEGUN), false);
-        })
-    }
-
-    /// Puts a call's context into its place. `false`: the client has gone, which was noticed while an earlier call of the
-    /// same batch was started.
-    fn attach(&self, id: CallId, context: &Bound<'_, ServicerContext>) -> bool {
         let kept = context.clone().unbind();
-        self.state.with(context.py(), |state| {
-            if !state.forget_accepted(id) {
-                return false;
-            }
+        me.state.with(py, |state| {
             if state.calls.len() <= id.index() {
                 state.calls.resize_with(id.index() + 1, || None);
             }
             state.calls[id.index()] = Some((id, kept));
             state.active += 1;
             state.unstarted += 1;
-            true
+        });
+        server.began(py);
+        HandlerTask::start(&context, tasks).inspect_err(|_| {
+            ServicerContext::finish(&context, &Status::new(Code::Unknown, NOT_BEGUN), false);
         })
     }
 
     fn refuse(slf: &Bound<'_, Self>, id: CallId, code: Code, text: &'static str) -> PyResult<()> {
-        let me = slf.get();
-        me.link.with(slf.py(), |link| {
+        slf.get().link.with(slf.py(), |link| {
             link.engine.finish(id, &Status::new(code, text), &Metadata::new());
         });
-        me.state.with(slf.py(), |state| state.forget_accepted(id));
         link::flush_later(slf);
         Ok(())
     }
@@ -184,7 +164,8 @@ impl ServerLink {
             let slot = state.calls.get_mut(id.index());
             let ended = slot.and_then(|slot| slot.take_if(|(held, _)| *held == id));
             state.active -= usize::from(ended.is_some());
-            (ended, state.active == 0 || in_first_step && state.unstarted == 0)
+            let is_last = state.active == 0 || in_first_step && state.unstarted == 0;
+            (ended, is_last && state.accepted.is_empty())
         });
         let Some(ended) = ended else { return };
         drop(ended);
@@ -301,6 +282,21 @@ impl ServerLink {
         }
     }
 
+    /// Begins the calls that have come, in copies of the server's context. A task copies the context that it is made in,
+    /// and the one that the loop has come in with is of whoever last waited for the connection: of another call's
+    /// handler, perhaps. A context cannot be entered twice, and another connection of the server may be in it: hence
+    /// copies, one for all calls that come at once (measured: 0.3 µs).
+    fn answer_in_context(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let context = slf.get().server.get().context(py)?;
+        while slf.get().state.with(py, |state| !state.accepted.is_empty()) {
+            let copy = context.bind(py).call_method0(intern!(py, "copy"))?;
+            let answer = slf.getattr(intern!(py, "answer_accepted"))?;
+            copy.call_method1(intern!(py, "run"), (answer,))?;
+        }
+        Ok(())
+    }
+
     /// Has the loop's callback raise what must end the program, such as KeyboardInterrupt out of a handler's first step,
     /// once the other calls that have come with this one are begun.
     fn raise_from_loop(&self, py: Python<'_>, error: &PyErr) {
@@ -321,14 +317,14 @@ impl ServerLink {
                 };
                 while let Some(event) = engine.next_event() {
                     actions.extend(match event {
-                        ServerEvent::Call(id) => engine.accept(id).map(|accepted| {
-                            state.accepted.push_back(id);
-                            Action::Call(id, accepted)
-                        }),
+                        ServerEvent::Call(id) => {
+                            state.accepted.extend(engine.accept(id).map(|call| (id, call)));
+                            None
+                        }
                         ServerEvent::Readable(id) => at(&state.calls, id).map(Action::Readable),
                         ServerEvent::Writable(id) => at(&state.calls, id).map(Action::Writable),
                         ServerEvent::Cancelled(id) => {
-                            state.forget_accepted(id);
+                            state.accepted.retain(|(accepted, _)| *accepted != id);
                             at(&state.calls, id).map(Action::Cancelled)
                         }
                         _ => None,
@@ -358,24 +354,21 @@ impl Driven for ServerLink {
     fn dispatch(slf: &Bound<'_, Self>) {
         let py = slf.py();
         let me = slf.get();
-        let mut tasks = None;
         for action in me.collect(py) {
             match action {
-                Action::Call(id, accepted) => {
-                    if let Err(error) = Self::answer(slf, id, accepted, &mut tasks) {
-                        // A generic handler has raised, or the interpreter is out of memory.
-                        let _ = Self::refuse(slf, id, Code::Unknown, NOT_BEGUN);
-                        if error.is_instance_of::<PyException>(py) {
-                            log(py, "service_failed", (raised(py, &error),));
-                        } else {
-                            me.raise_from_loop(py, &error);
-                        }
-                    }
-                }
                 Action::Readable(context) => context.get().on_readable(py),
                 Action::Writable(context) => context.get().on_writable(py),
                 Action::Cancelled(context) => ServicerContext::on_cancelled(context.bind(py)),
             }
+        }
+        let begins = me.state.with(py, |state| {
+            !state.accepted.is_empty() && !std::mem::replace(&mut state.answering, true)
+        });
+        if begins {
+            if let Err(error) = Self::answer_in_context(slf) {
+                me.raise_from_loop(py, &error);
+            }
+            me.state.with(py, |state| state.answering = false);
         }
         me.release_held_back(py);
     }
@@ -402,6 +395,29 @@ impl Driven for ServerLink {
 
 #[pymethods]
 impl ServerLink {
+    /// Begins the calls that have come, up to the first of which a generic handler was asked: it may have set context
+    /// variables, for that call alone.
+    fn answer_accepted(slf: &Bound<'_, Self>) {
+        let py = slf.py();
+        let me = slf.get();
+        let mut tasks = None;
+        while let Some((id, accepted)) = me.state.with(py, |state| state.accepted.pop_front()) {
+            let is_registered = accepted.method.is_some();
+            if let Err(error) = Self::answer(slf, id, accepted, &mut tasks) {
+                // A generic handler has raised, or the interpreter is out of memory.
+                let _ = Self::refuse(slf, id, Code::Unknown, NOT_BEGUN);
+                if error.is_instance_of::<PyException>(py) {
+                    log(py, "service_failed", (raised(py, &error),));
+                } else {
+                    me.raise_from_loop(py, &error);
+                }
+            }
+            if !is_registered {
+                break;
+            }
+        }
+    }
+
     fn on_readable(slf: &Bound<'_, Self>) -> PyResult<()> {
         let result = link::readable(slf);
         Self::close_if_drained(slf);

@@ -43,6 +43,8 @@ struct State {
     handlers: Handlers,
     listeners: Vec<Listener>,
     port: Option<Py<Port>>,
+    /// The context in which it was started, without what was set since: handlers begin in copies of it.
+    context: Option<Py<PyAny>>,
     links: Vec<Py<ServerLink>>,
     /// Calls that are being answered.
     active: usize,
@@ -69,6 +71,13 @@ impl Server {
 
     pub(crate) fn pool(&self) -> &Py<PyAny> {
         &self.pool
+    }
+
+    pub(crate) fn context(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let context = self
+            .state
+            .with(py, |state| state.context.as_ref().map(|context| context.clone_ref(py)));
+        context.map_or_else(|| copy_context(py), Ok)
     }
 
     pub(crate) fn registered(&self, py: Python<'_>, index: u32) -> Option<Arc<Handler>> {
@@ -202,6 +211,7 @@ impl Server {
             handlers: Handlers::default(),
             listeners: Vec::new(),
             port: None,
+            context: None,
             links: Vec::new(),
             active: 0,
             idlers: Vec::new(),
@@ -265,9 +275,11 @@ impl Server {
         let me = slf.get();
         me.check_new(py, "cannot start")?;
         let port = Port::of(&current_loop(py)?)?;
+        let context = copy_context(py)?;
         me.state.with(py, |state| {
             state.phase = Phase::Serving;
             state.port = Some(port);
+            state.context = Some(context);
         });
         Self::watch_listeners(slf)
     }
@@ -347,6 +359,9 @@ impl Server {
             if let Some(port) = &state.port {
                 visit.call(port)?;
             }
+            if let Some(context) = &state.context {
+                visit.call(context)?;
+            }
             state.links.iter().try_for_each(|link| visit.call(link))?;
             state.idlers.iter().try_for_each(|idler| visit.call(idler))
         })
@@ -355,10 +370,17 @@ impl Server {
     fn __clear__(&self, py: Python<'_>) {
         let dropped = self.state.with(py, |state| {
             let handlers = std::mem::take(&mut state.handlers);
-            (handlers, std::mem::take(&mut state.links), std::mem::take(&mut state.idlers))
+            let context = state.context.take();
+            (handlers, std::mem::take(&mut state.links), std::mem::take(&mut state.idlers), context)
         });
         drop(dropped);
     }
+}
+
+fn copy_context(py: Python<'_>) -> PyResult<Py<PyAny>> {
+    py.import(intern!(py, "contextvars"))?
+        .call_method0(intern!(py, "copy_context"))
+        .map(Bound::unbind)
 }
 
 /// Waits for the last call's end.
