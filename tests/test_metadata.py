@@ -209,6 +209,9 @@ INVALID: list[tuple[Any, type[Exception]]] = [
     ((("key-bin", "text"),), TypeError),
     ((("key",),), TypeError),
     ((("key", "value", "more"),), TypeError),
+    ((["key"],), TypeError),
+    ((["key", "value", "more"],), TypeError),
+    (("ab", "cd"), TypeError),
     (("key", "value"), TypeError),
     ({"key": "value"}, TypeError),
     (5, TypeError),
@@ -241,6 +244,36 @@ async def test_bytes_are_taken_for_text() -> None:
     async with recorder.serving() as service:
         await service.unary_unary(b"", metadata=((b"key", b"value"), ("grpc-own", "passes")))
         assert custom(recorder.metadata) == [("key", "value"), ("grpc-own", "passes")]
+
+
+@pytest.mark.parametrize("as_pair", [list, iter, lambda pair: dict.fromkeys(pair)], ids=["list", "iterator", "dict"])
+async def test_a_pair_is_anything_with_two_items(as_pair: Any) -> None:
+    recorder = Recorder()
+    async with recorder.serving() as service:
+        await service.unary_unary(b"", metadata=[as_pair(("key", "value"))])
+        assert custom(recorder.metadata) == [("key", "value")]
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "host", "te", "content-length"],
+)
+async def test_what_belongs_to_http_is_taken_and_not_sent(key: str) -> None:
+    """A server resets a request with most of these (RFC 9113, section 8.2.2), and a client a response."""
+    pairs = ((key, "x"), ("own", "y"))
+
+    async def handler(request: bytes, context: Any) -> bytes:
+        assert custom(context.invocation_metadata()) == [("own", "y")]
+        await context.send_initial_metadata(pairs)
+        context.set_trailing_metadata(pairs)
+        return request
+
+    async with echo.serving(UnaryUnary=handler) as service:
+        call = service.unary_unary(b"x", metadata=pairs)
+        assert await call == b"x"
+        assert await call.initial_metadata() == await call.trailing_metadata() == aio.Metadata(("own", "y"))
+        with pytest.raises(ValueError, match="metadata"):
+            service.unary_unary(b"", metadata=((key, "new\nline"),))
 
 
 async def test_a_channels_user_agent() -> None:
