@@ -276,6 +276,37 @@ async def test_what_belongs_to_http_is_taken_and_not_sent(key: str) -> None:
             service.unary_unary(b"", metadata=((key, "new\nline"),))
 
 
+SOFT, HARD = "grpc.max_metadata_size", "grpc.absolute_max_metadata_size"
+
+
+@pytest.mark.parametrize(
+    ("options", "fits", "exceeds"),
+    [
+        ([], 16000, 17000),
+        ([(HARD, 1000)], 500, 1000),
+        ([(HARD, 1000), (SOFT, 2000)], 500, 1000),
+        ([(SOFT, 2000), (HARD, 1000)], 500, 1000),
+        ([(HARD, -1)], 16000, 17000),
+        ([(SOFT, 1000)], 16000, 17000),
+        ([(SOFT, 20000)], 24000, 26000),
+        ([(SOFT, 1000), (HARD, 20000)], 19000, 21000),
+    ],
+    ids=str,
+)
+async def test_how_much_metadata_is_taken(options: list[tuple[str, int]], fits: int, exceeds: int) -> None:
+    """What fits, grpcio takes too, though perhaps not always; what exceeds it never takes."""
+
+    async def handler(request: bytes, context: Any) -> bytes:
+        context.set_trailing_metadata((("much", int(request) * "x"),))
+        return b""
+
+    async with echo.serving(channel_options=options, UnaryUnary=handler) as service:
+        await service.unary_unary(b"%d" % fits)
+        with pytest.raises(aio.AioRpcError) as caught:
+            await service.unary_unary(b"%d" % exceeds)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
 async def test_a_channels_user_agent() -> None:
     recorder = Recorder()
     async with recorder.serving() as service:
