@@ -528,29 +528,32 @@ def test_threads_with_loops_of_their_own_share_a_channel(loop_kind: str) -> None
         run_on_new_loop(loop_kind, channel.close())
 
 
-async def test_a_channel_is_closed_while_another_loop_uses_it() -> None:
-    """The other loop's calls come to their end."""
+@pytest.mark.parametrize("grace", [None, 0.01])
+async def test_a_channel_is_closed_while_another_loop_uses_it(grace: float | None) -> None:
+    """The other loop's calls are cancelled, and who waits there for another state has it."""
     entered = asyncio.Event()
-    release = asyncio.Event()
 
     async def handler(request: bytes, context: Any) -> bytes:
         entered.set()
-        await release.wait()
+        await asyncio.Event().wait()
         return request
 
     async with echo.serving(UnaryUnary=handler) as service:
 
-        async def use() -> Any:
-            try:
-                return await method(service.channel)(b"x")
-            except asyncio.CancelledError as error:
-                return error
+        async def use() -> None:
+            await service.channel.channel_ready()
+            watching = asyncio.create_task(service.channel.wait_for_state_change(State.READY))
+            await asyncio.sleep(0)
+            stream = service.stream_stream()
+            for call in (service.unary_unary(b"x"), stream.read()):
+                with pytest.raises(asyncio.CancelledError):
+                    await call
+            await watching
 
         other = asyncio.create_task(asyncio.to_thread(asyncio.run, use()))
         await entered.wait()
-        await service.channel.close()
-        release.set()
-        assert await other == b"x"
+        await service.channel.close(grace)
+        await asyncio.wait_for(other, 10)
 
 
 async def test_more_calls_than_the_server_takes_at_once_wait_in_line() -> None:

@@ -209,6 +209,9 @@ INVALID: list[tuple[Any, type[Exception]]] = [
     ((("key-bin", "text"),), TypeError),
     ((("key",),), TypeError),
     ((("key", "value", "more"),), TypeError),
+    ((["key"],), TypeError),
+    ((["key", "value", "more"],), TypeError),
+    (("ab", "cd"), TypeError),
     (("key", "value"), TypeError),
     ({"key": "value"}, TypeError),
     (5, TypeError),
@@ -241,6 +244,67 @@ async def test_bytes_are_taken_for_text() -> None:
     async with recorder.serving() as service:
         await service.unary_unary(b"", metadata=((b"key", b"value"), ("grpc-own", "passes")))
         assert custom(recorder.metadata) == [("key", "value"), ("grpc-own", "passes")]
+
+
+@pytest.mark.parametrize("as_pair", [list, iter, lambda pair: dict.fromkeys(pair)], ids=["list", "iterator", "dict"])
+async def test_a_pair_is_anything_with_two_items(as_pair: Any) -> None:
+    recorder = Recorder()
+    async with recorder.serving() as service:
+        await service.unary_unary(b"", metadata=[as_pair(("key", "value"))])
+        assert custom(recorder.metadata) == [("key", "value")]
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "host", "te", "content-length"],
+)
+async def test_what_belongs_to_http_is_taken_and_not_sent(key: str) -> None:
+    """A server resets a request with most of these (RFC 9113, section 8.2.2), and a client a response."""
+    pairs = ((key, "x"), ("own", "y"))
+
+    async def handler(request: bytes, context: Any) -> bytes:
+        assert custom(context.invocation_metadata()) == [("own", "y")]
+        await context.send_initial_metadata(pairs)
+        context.set_trailing_metadata(pairs)
+        return request
+
+    async with echo.serving(UnaryUnary=handler) as service:
+        call = service.unary_unary(b"x", metadata=pairs)
+        assert await call == b"x"
+        assert await call.initial_metadata() == await call.trailing_metadata() == aio.Metadata(("own", "y"))
+        with pytest.raises(ValueError, match="metadata"):
+            service.unary_unary(b"", metadata=((key, "new\nline"),))
+
+
+SOFT, HARD = "grpc.max_metadata_size", "grpc.absolute_max_metadata_size"
+
+
+@pytest.mark.parametrize(
+    ("options", "fits", "exceeds"),
+    [
+        ([], 16000, 17000),
+        ([(HARD, 1000)], 500, 1000),
+        ([(HARD, 1000), (SOFT, 2000)], 500, 1000),
+        ([(SOFT, 2000), (HARD, 1000)], 500, 1000),
+        ([(HARD, -1)], 16000, 17000),
+        ([(SOFT, 1000)], 16000, 17000),
+        ([(SOFT, 20000)], 24000, 26000),
+        ([(SOFT, 1000), (HARD, 20000)], 19000, 21000),
+    ],
+    ids=str,
+)
+async def test_how_much_metadata_is_taken(options: list[tuple[str, int]], fits: int, exceeds: int) -> None:
+    """What fits, grpcio takes too, though perhaps not always; what exceeds it never takes."""
+
+    async def handler(request: bytes, context: Any) -> bytes:
+        context.set_trailing_metadata((("much", int(request) * "x"),))
+        return b""
+
+    async with echo.serving(channel_options=options, UnaryUnary=handler) as service:
+        await service.unary_unary(b"%d" % fits)
+        with pytest.raises(aio.AioRpcError) as caught:
+            await service.unary_unary(b"%d" % exceeds)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 async def test_a_channels_user_agent() -> None:

@@ -14,15 +14,29 @@ pub(crate) fn outgoing(metadata: Option<&Bound<'_, PyAny>>) -> PyResult<Metadata
         let pair = pair?;
         let (key, value) = match pair.cast::<PyTuple>() {
             Ok(pair) if pair.len() == 2 => (pair.get_item(0)?, pair.get_item(1)?),
-            _ => pair.extract().map_err(|_| {
-                PyTypeError::new_err(format!("metadata is made of (key, value) pairs, not {pair}"))
-            })?,
+            _ => unpack(&pair)?,
         };
         push(&mut out, &key, &value)?;
     }
     Ok(out)
 }
 
+/// A pair that is no tuple: a list, or anything else with two items. Not a text of two letters, though grpcio takes it.
+fn unpack<'py>(pair: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    let error =
+        || PyTypeError::new_err(format!("metadata is made of (key, value) pairs, not {pair}"));
+    if pair.is_instance_of::<PyString>() || pair.is_instance_of::<PyBytes>() {
+        return Err(error());
+    }
+    let mut items = pair.try_iter().map_err(|_| error())?;
+    match (items.next(), items.next(), items.next()) {
+        (Some(key), Some(value), None) => Ok((key?, value?)),
+        _ => Err(error()),
+    }
+}
+
+/// Fields that belong to HTTP are left out without a word, as those that the engine writes are. grpcio takes and sends
+/// them, which HTTP/2 forbids (RFC 9113 §8.2.2; §8.3.1 for a `host` beside `:authority`), and other servers reset the call.
 fn push(out: &mut Metadata, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
     let key_octets = octets(key)?;
     if is_binary(&key_octets) && !value.is_instance_of::<PyBytes>() {
@@ -32,7 +46,10 @@ fn push(out: &mut Metadata, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) ->
             value.get_type()
         )));
     }
-    out.push(&key_octets, &octets(value)?).map_err(|error| invalid(&error, key, value))
+    match out.push(&key_octets, &octets(value)?) {
+        Ok(()) | Err(InvalidMetadata::ReservedKey) => Ok(()),
+        Err(error) => Err(invalid(&error, key, value)),
+    }
 }
 
 /// The octets of a `str` or `bytes`.

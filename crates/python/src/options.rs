@@ -11,9 +11,14 @@ use std::time::Duration;
 /// What the arguments say, for a channel or a server.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
-    /// HTTP/2's knobs: `grpc.max_concurrent_streams`, `grpc.max_metadata_size`, `grpc.http2.max_frame_size`,
-    /// `grpc.http2.lookahead_bytes`.
+    /// HTTP/2's knobs: `grpc.max_concurrent_streams`, `grpc.http2.max_frame_size`, `grpc.http2.lookahead_bytes`, and how
+    /// large a header section may be, which the next two say.
     pub(crate) http: Config,
+    /// `grpc.max_metadata_size`, in bytes. To grpcio it is a soft limit: it refuses some of what is larger, at random, and
+    /// all that is larger by a quarter and than 16 KiB. Here only that limit counts.
+    soft_metadata_bytes: Option<u32>,
+    /// `grpc.absolute_max_metadata_size`, in bytes: the limit itself.
+    hard_metadata_bytes: Option<u32>,
     /// `grpc.max_receive_message_length` and `grpc.max_send_message_length`, in bytes; -1 is no limit.
     pub(crate) limits: MessageLimits,
     /// `grpc.initial_reconnect_backoff_ms`, `grpc.min_reconnect_backoff_ms`, `grpc.max_reconnect_backoff_ms`.
@@ -34,6 +39,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             http: Config::default(),
+            soft_metadata_bytes: None,
+            hard_metadata_bytes: None,
             limits: MessageLimits::default(),
             backoff: BackoffOptions::default(),
             authority: None,
@@ -64,6 +71,12 @@ impl Options {
         if let Some(encoding) = encoding_of(compression)? {
             options.encoding = encoding;
         }
+        let header_list = &mut options.http.max_header_list_bytes;
+        *header_list = match (options.hard_metadata_bytes, options.soft_metadata_bytes) {
+            (Some(hard), _) => hard,
+            (None, Some(soft)) => soft.saturating_add(soft / 4).max(*header_list),
+            (None, None) => *header_list,
+        };
         Ok(options)
     }
 
@@ -79,9 +92,9 @@ impl Options {
             "grpc.max_concurrent_streams" => {
                 self.http.max_concurrent_streams = u32::try_from(integer(key, value)?).ok();
             }
-            "grpc.max_metadata_size" | "grpc.absolute_max_metadata_size" => {
-                let size = u32::try_from(integer(key, value)?).unwrap_or(u32::MAX);
-                self.http.max_header_list_bytes = self.http.max_header_list_bytes.max(size);
+            "grpc.max_metadata_size" => self.soft_metadata_bytes = size(integer(key, value)?),
+            "grpc.absolute_max_metadata_size" => {
+                self.hard_metadata_bytes = size(integer(key, value)?);
             }
             "grpc.http2.max_frame_size" => {
                 self.http.max_frame_bytes = u32::try_from(integer(key, value)?).unwrap_or(0);
@@ -123,6 +136,11 @@ fn integer(key: &str, value: &Bound<'_, PyAny>) -> PyResult<i64> {
     value.extract::<i64>().map_err(|_| {
         PyTypeError::new_err(format!("the channel option {key} takes an integer, not {value}"))
     })
+}
+
+/// A size; a negative one says nothing.
+fn size(bytes: i64) -> Option<u32> {
+    (bytes >= 0).then(|| u32::try_from(bytes).unwrap_or(u32::MAX))
 }
 
 /// A message size; a negative one is none.

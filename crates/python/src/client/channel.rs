@@ -232,7 +232,7 @@ impl Channel {
         }
     }
 
-    /// Cancels all calls and closes the connections.
+    /// Cancels all calls and closes the connections: here at once, on other loops in their next turn.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let current = self.current(py)?;
         let all = self.state.with(py, |state| {
@@ -243,7 +243,7 @@ impl Channel {
             if current.as_ref().is_some_and(|current| current.is(&subchannel)) {
                 Subchannel::close(subchannel.bind(py));
             } else {
-                subchannel.get().abandon(py);
+                Subchannel::close_soon(subchannel.bind(py));
             }
         }
         Ok(())

@@ -14,6 +14,7 @@ use crate::port::{Port, Ready};
 use oxgrpc_core::{ChannelState, Code, Connectivity, StartError, Status, UsageError};
 use oxgrpc_io::{Address, Socket};
 use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::collections::VecDeque;
@@ -327,7 +328,19 @@ impl Subchannel {
         Self::calls_changed(slf);
     }
 
-    /// Closes a subchannel of another thread's loop, or whose channel is gone: its loop sees the connections' end.
+    /// Closes a subchannel of another loop, which may be another thread's.
+    pub(crate) fn close_soon(slf: &Bound<'_, Self>) {
+        let py = slf.py();
+        slf.get().abandon(py);
+        let event_loop = slf.get().port.get().event_loop.bind(py);
+        // A loop that is closed refuses: it runs no calls any more.
+        let _ = slf.getattr(intern!(py, "on_close")).and_then(|close| {
+            event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (close,))
+        });
+    }
+
+    /// Leaves a subchannel to itself whose channel is gone. It closes with its last call; where there is none, its loop,
+    /// which may be another thread's, sees the connections' end.
     pub(crate) fn abandon(&self, py: Python<'_>) {
         let has_calls = self.call_count(py) > 0;
         self.state.with(py, |state| {
@@ -358,6 +371,11 @@ impl Subchannel {
 
     fn on_timer(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::timed_out(slf);
+        slf.get().port.get().run(slf.py())
+    }
+
+    fn on_close(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::close(slf);
         slf.get().port.get().run(slf.py())
     }
 
