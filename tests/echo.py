@@ -5,6 +5,8 @@ Messages are bytes. `serving(UnaryUnary=handler)` gives a channel to a server wi
 
 from __future__ import annotations
 
+import contextlib
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,6 +23,17 @@ _HANDLERS = {
     "StreamUnary": grpc.stream_unary_rpc_method_handler,
     "StreamStream": grpc.stream_stream_rpc_method_handler,
 }
+
+
+def _has_ipv6() -> bool:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+        return True
+    return False
+
+
+#: Whether this machine has IPv6: containers often have none.
+HAS_IPV6 = _has_ipv6()
 
 
 def path(kind: str) -> str:

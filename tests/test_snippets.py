@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+import echo
 import oxgrpc as grpc
 import program
 import snippets
@@ -121,10 +122,11 @@ def test_the_runtime_is_shut_down_as_printed() -> None:
 
 def reserve() -> socket.socket:
     """A port that nobody else gets, but that a server of ours can listen on, because both share it."""
-    reserved = socket.socket(socket.AF_INET6)
-    reserved.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    reserved = socket.socket(socket.AF_INET6 if echo.HAS_IPV6 else socket.AF_INET)
+    if echo.HAS_IPV6:
+        reserved.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    reserved.bind(("::", 0))
+    reserved.bind(("::" if echo.HAS_IPV6 else "0.0.0.0", 0))
     return reserved
 
 
@@ -143,7 +145,7 @@ async def test_the_server_serves_until_it_is_interrupted() -> None:
             assert process.stdout is not None
             line = await asyncio.to_thread(process.stdout.readline)
             assert line == f"Starting async server on [::]:{port}\n"
-            for host in ("127.0.0.1", "[::1]"):
+            for host in ("127.0.0.1", "[::1]") if echo.HAS_IPV6 else ("127.0.0.1",):
                 async with aio.insecure_channel(f"{host}:{port}") as channel:
                     method = channel.unary_unary("/test.MyService/UnaryMethod")
                     # A message whose first field, a string, is "hi".

@@ -192,7 +192,10 @@ mod tests {
 
     #[test]
     fn tcp_over_both_families() {
-        for text in ["127.0.0.1:0", "[::1]:0", "[::]:0", "localhost"] {
+        // Containers often have no IPv6.
+        let has_ipv6 = std::net::TcpListener::bind("[::1]:0").is_ok();
+        let texts = ["127.0.0.1:0", "[::]:0", "localhost", "[::1]:0"];
+        for text in &texts[..if has_ipv6 { 4 } else { 3 }] {
             for listener in Listener::bind(text, OPTIONS).unwrap() {
                 let port = listener.address().port().unwrap();
                 assert_ne!(port, 0);
