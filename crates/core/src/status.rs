@@ -58,7 +58,8 @@ impl Code {
 
     /// Reads `grpc-status`. A number that is no code is `Unknown`, and so is what is no number.
     pub fn from_wire(text: &[u8]) -> Self {
-        let number = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
+        let digits = Some(text).filter(|text| text.iter().all(u8::is_ascii_digit));
+        let number = digits.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
         number.and_then(Self::from_number).unwrap_or(Self::Unknown)
     }
 
@@ -162,6 +163,7 @@ mod tests {
         }
         assert_eq!(Code::from_wire(b"17"), Code::Unknown);
         assert_eq!(Code::from_wire(b"-1"), Code::Unknown);
+        assert_eq!(Code::from_wire(b"+5"), Code::Unknown);
         assert_eq!(Code::from_wire(b"\xff"), Code::Unknown);
     }
 }

@@ -199,6 +199,22 @@ impl<B: MessageBuffer, S> Transport<B, S> {
         Ok(completed)
     }
 
+    /// Drops what is unread of a call that nobody reads any more, so that it does not hold the windows down.
+    pub(crate) fn discard(&mut self, id: CallId) {
+        let Some(call) = self.get_mut(id) else { return };
+        let inbox = std::mem::replace(&mut call.inbox, Inbox::new());
+        let grant = std::mem::replace(&mut call.grant, Grant::None);
+        let stream = call.stream;
+        call.reading = false;
+        let held = inbox.held();
+        if held > 0 {
+            self.http.release(stream, held);
+        }
+        if let Grant::Given(len) = grant {
+            self.end_grant(len);
+        }
+    }
+
     /// Lets a large message in, if its reader waits for it and there is room.
     fn let_in(&mut self, id: CallId) {
         let Some(call) = self.get_mut(id) else { return };

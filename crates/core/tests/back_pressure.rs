@@ -51,6 +51,26 @@ fn a_write_is_complete_when_it_is_within_the_windows() {
 }
 
 #[test]
+fn a_call_that_is_over_takes_in_what_its_client_still_writes() {
+    let mut server = Server::new();
+    let call = server.streaming(1);
+    fill(&mut server, 1, &message(vec![7; 60_000]));
+    // More than the client's windows allow: the status waits, and perhaps the client until it has written everything.
+    let large = vec![7; WINDOW];
+    assert_eq!(server.engine.send_message(call, &large[..], false), Ok(Sent::Queued));
+    server.engine.finish(call, &oxgrpc_core::Status::OK, &oxgrpc_core::Metadata::new());
+    assert_eq!(server.engine.http().held_bytes(), 0);
+    assert!(opened(&server.frames(), 1) >= 60_000);
+    fill(&mut server, 1, &message(vec![7; 60_000]));
+    assert_eq!(server.engine.http().held_bytes(), 0);
+    server.send(data(1, "").end_stream()).send(window_update(1, 100)).send(window_update(0, 100));
+    let last = server.frames_on(1).pop().expect("a frame");
+    assert_eq!((last.kind, last.flags & flag::END_STREAM), (kind::HEADERS, 1));
+    assert_eq!(server.events(), []);
+    assert_eq!(server.engine.calls(), 0);
+}
+
+#[test]
 fn a_status_waits_behind_the_messages() {
     let mut server = Server::new();
     let call = server.streaming(1);

@@ -5,6 +5,7 @@
 //! port calls it. It is not a future to anybody else (`asyncio.isfuture` says no until it is awaited), because nothing
 //! happens before it is awaited.
 
+use crate::errors::cancelled_error;
 use crate::gil::GilCell;
 use crate::invoke::{call_method_2, exception, stop_iteration};
 use crate::names::names;
@@ -326,17 +327,5 @@ impl Awaitable {
             (state.operation.take(), std::mem::take(&mut state.callbacks), phase)
         });
         drop(dropped);
-    }
-}
-
-/// `asyncio.CancelledError`, with the message that `cancel` was given.
-pub(crate) fn cancelled_error(py: Python<'_>, message: Option<Py<PyAny>>) -> PyErr {
-    let error = names(py).and_then(|names| match message {
-        Some(message) => names.cancelled_error.call1(py, (message,)),
-        None => names.cancelled_error.call0(py),
-    });
-    match error {
-        Ok(error) => PyErr::from_value(error.into_bound(py)),
-        Err(error) => error,
     }
 }

@@ -8,6 +8,7 @@
 
 mod awaitable;
 mod client;
+mod errors;
 mod gil;
 mod invoke;
 mod link;

@@ -226,7 +226,7 @@ impl<B: MessageBuffer> ServerConnection<B> {
         let Some(entry) = self.transport.get_mut(call) else { return };
         if sent == Sent::Queued && !entry.received_all {
             entry.side.phase = Phase::Closing;
-            return;
+            return self.transport.discard(call);
         }
         if !entry.received_all {
             self.transport.reset(call, ErrorCode::NO_ERROR);
@@ -341,6 +341,15 @@ impl<B: MessageBuffer> ServerConnection<B> {
     }
 
     fn on_data(&mut self, id: CallId, data: &[u8], end_stream: bool) {
+        let closing = self.transport.get(id).filter(|call| call.side.phase == Phase::Closing);
+        if let Some(stream) = closing.map(|call| call.stream) {
+            // Its client may have to be done with writing before it reads what is queued.
+            self.transport.http.release(stream, data.len());
+            if end_stream {
+                self.on_end(id);
+            }
+            return;
+        }
         match self.transport.push(id, data) {
             Ok(0) => {}
             Ok(completed) => self.on_messages(id, completed),

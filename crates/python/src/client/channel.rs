@@ -4,6 +4,7 @@ use super::method::{Kind, Method};
 use super::multicallable;
 use super::subchannel::Subchannel;
 use crate::awaitable::Awaitable;
+use crate::errors::usage_error;
 use crate::gil::GilCell;
 use crate::names::names;
 use crate::options::Options;
@@ -60,8 +61,7 @@ impl Channel {
             (state.closing, found)
         });
         if closing {
-            let error = names(py)?.usage_error.bind(py).call1(("Channel is closed.",))?;
-            return Err(PyErr::from_value(error));
+            return Err(usage_error(py, "Channel is closed."));
         }
         if let Some(found) = found {
             return Ok(found);

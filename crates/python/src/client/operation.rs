@@ -3,6 +3,7 @@
 use super::call::{CANCELLED_LOCALLY, Call, Place, Style, Wait};
 use super::link::ClientLink;
 use crate::awaitable::{Awaitable, Operation, Polled};
+use crate::errors::{invalid_state, usage_error};
 use crate::link;
 use crate::message::{Message, serialize};
 use crate::names::names;
@@ -288,20 +289,6 @@ impl Operation for CallOperation {
             What::Write(Some(request)) => visit.call(request),
             _ => Ok(()),
         }
-    }
-}
-
-fn usage_error(py: Python<'_>, text: &'static str) -> PyErr {
-    match names(py).and_then(|names| names.usage_error.bind(py).call1((text,))) {
-        Ok(error) => PyErr::from_value(error),
-        Err(error) => error,
-    }
-}
-
-fn invalid_state(py: Python<'_>, text: &'static str) -> PyErr {
-    match names(py).and_then(|names| names.invalid_state.bind(py).call1((text,))) {
-        Ok(error) => PyErr::from_value(error),
-        Err(error) => error,
     }
 }
 

@@ -1,7 +1,7 @@
 //! What an ended call has to say: its response or its error, its status, its metadata.
 
 use super::call::{Call, Response};
-use crate::awaitable::cancelled_error;
+use crate::errors::cancelled_error;
 use crate::message::{Message, deserialize};
 use crate::metadata;
 use crate::names::names;

@@ -4,6 +4,7 @@ use super::handler::Handler;
 use super::link::ServerLink;
 use super::operation::{ContextOperation, What};
 use crate::awaitable::Awaitable;
+use crate::errors::usage_error;
 use crate::gil::GilCell;
 use crate::metadata;
 use crate::names::{code_of, names};
@@ -411,13 +412,5 @@ impl RequestIterator {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.0)
-    }
-}
-
-/// `grpc.aio.UsageError`.
-pub(crate) fn usage_error(py: Python<'_>, text: &str) -> PyErr {
-    match names(py).and_then(|names| names.usage_error.bind(py).call1((text,))) {
-        Ok(error) => PyErr::from_value(error),
-        Err(error) => error,
     }
 }

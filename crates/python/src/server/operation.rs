@@ -1,7 +1,8 @@
 //! What a handler can await of its context.
 
 use super::context::{Over, ServicerContext, Wait};
-use crate::awaitable::{Awaitable, Operation, Polled, cancelled_error};
+use crate::awaitable::{Awaitable, Operation, Polled};
+use crate::errors::cancelled_error;
 use crate::names::names;
 use oxgrpc_core::{Code, Metadata, Next};
 use pyo3::exceptions::PyStopAsyncIteration;

@@ -1,8 +1,8 @@
 //! How a call is answered: responses, initial metadata, and the status that ends it.
 
-use super::context::{Over, ServicerContext, usage_error};
+use super::context::{Over, ServicerContext};
 use super::link::ServerLink;
-use crate::awaitable::cancelled_error;
+use crate::errors::{cancelled_error, usage_error};
 use crate::link;
 use crate::message::{Message, Outgoing, deserialize, serialize};
 use crate::names::names;

@@ -1,9 +1,9 @@
 //! The native part of `grpc.aio.Server`: ports, connections, and who handles what.
 
-use super::context::usage_error;
 use super::handler::{Handler, Handlers};
 use super::link::ServerLink;
 use crate::awaitable::{Awaitable, Operation, Polled};
+use crate::errors::usage_error;
 use crate::gil::GilCell;
 use crate::link::Link;
 use crate::names::log;
