@@ -1,12 +1,9 @@
 //! Decoding a field block (RFC 7541 §3, §6) under bounds on what the peer can make us hold.
 
+use super::Malformed;
 use super::table::{DynamicTable, Entry, STATIC, STATIC_KINDS};
 use super::{huffman, integer};
 use crate::fields::{self, Fields, NameKind};
-
-/// A block that cannot be decoded: a connection error of type COMPRESSION_ERROR (RFC 9113 §4.3).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Malformed(pub(crate) &'static str);
 
 /// One direction's decompression state.
 pub(crate) struct Decoder {

@@ -3,7 +3,7 @@
 //! The code is canonical: within a length, codes ascend with the symbol. So the table of lengths is all there is to
 //! write down, and everything else is computed from it at compile time.
 
-use super::decoder::Malformed;
+use super::Malformed;
 
 /// The end-of-string symbol. It must not occur in a string (§5.2).
 const EOS: usize = 256;

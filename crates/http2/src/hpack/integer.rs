@@ -1,6 +1,6 @@
 //! Integers with a prefix (RFC 7541 §5.1).
 
-use super::decoder::Malformed;
+use super::Malformed;
 
 /// Appends `value` with a prefix of `bits` bits; `pattern` is what the octet's other bits hold.
 #[inline]

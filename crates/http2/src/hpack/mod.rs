@@ -15,3 +15,7 @@ pub(crate) const DEFAULT_TABLE_SIZE: usize = 4096;
 
 /// What RFC 7541 §4.1 adds to each entry's length.
 pub(crate) const ENTRY_OVERHEAD: usize = 32;
+
+/// A block that cannot be decoded: a connection error of type COMPRESSION_ERROR (RFC 9113 §4.3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Malformed(pub(crate) &'static str);
