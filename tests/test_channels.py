@@ -330,10 +330,11 @@ async def test_close_with_grace_lets_calls_end() -> None:
         await closing
 
 
-async def test_close_with_grace_waits_for_no_stream_that_nobody_keeps() -> None:
+@pytest.mark.parametrize("timeout", [None, 50])
+async def test_close_with_grace_waits_for_no_stream_that_nobody_keeps(timeout: float | None) -> None:
     with nobody() as target:
         channel = aio.insecure_channel(target)
-        call = channel.unary_stream(echo.path("UnaryStream"))(b"", wait_for_ready=True)
+        call = channel.unary_stream(echo.path("UnaryStream"))(b"", wait_for_ready=True, timeout=timeout)
         closing = asyncio.create_task(channel.close(grace=50))
         await asyncio.sleep(0.01)
         assert not closing.done()

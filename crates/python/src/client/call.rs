@@ -90,9 +90,9 @@ impl State {
 #[pyclass(frozen, subclass, weakref, module = "oxgrpc._native", name = "Call")]
 pub(crate) struct Call {
     pub(crate) port: Py<Port>,
-    subchannel: Py<Subchannel>,
+    pub(super) subchannel: Py<Subchannel>,
     pub(crate) method: SharedMethod,
-    deadline: Option<Instant>,
+    pub(super) deadline: Option<Instant>,
     pub(crate) state: GilCell<State>,
 }
 
@@ -134,21 +134,6 @@ impl Call {
             Kind::StreamUnary => Bound::new(py, base.add_subclass(StreamUnaryCall))?.into_super(),
             Kind::StreamStream => Bound::new(py, base.add_subclass(StreamStreamCall))?.into_super(),
         })
-    }
-
-    /// Sets the timer that ends a call in line for a connection at its deadline, if it has one.
-    pub(crate) fn arm(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let Some(deadline) = slf.get().deadline else { return Ok(()) };
-        let delay = deadline.saturating_duration_since(Instant::now());
-        let callback = slf.getattr(intern!(py, "on_deadline"))?;
-        let handle = slf.get().subchannel.get().call_later(py, delay, &callback)?;
-        let before = slf.get().state.with(py, |state| match &mut state.place {
-            Place::Pending { timer, .. } => timer.replace(handle),
-            Place::Active(..) | Place::Over => Some(handle),
-        });
-        drop(before);
-        Ok(())
     }
 
     pub(crate) fn has_unary_response(&self) -> bool {
@@ -448,19 +433,6 @@ impl Call {
             Some(callback) => callback.call1(py, (slf,)).map(drop),
             None => Ok(()),
         }
-    }
-
-    /// The deadline of a call that still waits for a connection has passed, or is about to: uvloop's clock counts whole
-    /// milliseconds.
-    fn on_deadline(slf: &Bound<'_, Self>) -> PyResult<()> {
-        if slf.get().is_done(slf.py()) {
-            return Ok(());
-        }
-        if slf.get().deadline.is_some_and(|deadline| Instant::now() < deadline) {
-            return Self::arm(slf);
-        }
-        Self::fail(slf, Status::new(Code::DeadlineExceeded, "Deadline Exceeded"));
-        Ok(())
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {

@@ -4,6 +4,7 @@ mod call;
 mod channel;
 mod classes;
 mod connecting;
+mod deadline;
 mod link;
 mod method;
 mod multicallable;
