@@ -21,7 +21,15 @@ use std::time::Instant;
 /// The details of a call that this side has cancelled, as grpcio words them.
 pub(crate) const CANCELLED_LOCALLY: &str = "Locally cancelled by application!";
 
-/// Where a call is.
+/// Where a call is. Its outcome is known from its end on, which a stream that is still read comes to while it is `Active`.
+///
+/// ```text
+///   (created) ──► Pending ──── a connection ────► Active ──► Over
+///       │            │                              ▲  end of a unary response; all read; cancelled
+///       │            └─ deadline, cancel, no way ───┼───► Over
+///       ├── a connection is there ──────────────────┘
+///       └── fails at once ──────────────────────────────► Over
+/// ```
 pub(crate) enum Place {
     /// It waits for a connection. The timer ends it at its deadline.
     Pending { request: Box<Request>, message: Option<Py<PyBytes>>, timer: Option<Py<PyAny>> },
