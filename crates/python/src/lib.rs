@@ -21,6 +21,7 @@ mod pump;
 mod server;
 mod settings;
 mod slots;
+mod waiters;
 
 use pyo3::prelude::*;
 

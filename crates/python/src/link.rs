@@ -34,7 +34,7 @@ const WRITE: usize = 4 << 20;
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Output at which a sender gives the loop a turn.
-pub(crate) const TURN_OUTPUT: usize = 64 << 10;
+const TURN_OUTPUT: usize = 64 << 10;
 
 /// How a connection ended.
 #[derive(Debug)]
@@ -289,6 +289,16 @@ pub(crate) fn flush_later<L: Driven>(slf: &Bound<'_, L>) {
     let py = slf.py();
     let is_new = slf.get().link().with(py, |link| !std::mem::replace(&mut link.dirty, true));
     slf.get().port().flush_later(py, is_new.then(|| L::any(slf)));
+}
+
+/// Writes `len` octets of output now if they are many, and says so; otherwise at the end of the turn.
+pub(crate) fn flush_if_much<L: Driven>(slf: &Bound<'_, L>, len: usize) -> bool {
+    let is_much = len >= TURN_OUTPUT;
+    match is_much {
+        true => flush(slf),
+        false => flush_later(slf),
+    }
+    is_much
 }
 
 /// Writes the output now if nothing else will: a task is about to wait for the peer's answer to it.

@@ -9,13 +9,13 @@ use crate::awaitable::Awaitable;
 use crate::gil::GilCell;
 use crate::message::Message;
 use crate::port::{Port, Ready};
+use crate::waiters::Waiters;
 use oxgrpc_core::{CallId, Code, Metadata, Next, Outcome, Status};
 use pyo3::PyClassInitializer;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use smallvec::SmallVec;
 use std::time::Instant;
 
 /// The details of a call that this side has cancelled, as grpcio words them.
@@ -76,7 +76,7 @@ pub(crate) struct State {
     pub(super) response: Response,
     /// Cancelled by this side: awaiting raises CancelledError instead of AioRpcError.
     pub(super) locally_cancelled: bool,
-    pub(super) waiters: SmallVec<[(Wait, Py<Awaitable>); 1]>,
+    pub(super) waiters: Waiters<Wait>,
     pub(super) done_callbacks: Vec<Py<PyAny>>,
     pub(super) request_style: Style,
     pub(super) response_style: Style,
@@ -126,7 +126,7 @@ impl Call {
                 outcome: None,
                 response: Response::None,
                 locally_cancelled: false,
-                waiters: SmallVec::new(),
+                waiters: Waiters::default(),
                 done_callbacks: Vec::new(),
                 request_style,
                 response_style: Style::Unknown,
@@ -171,34 +171,18 @@ impl Call {
     /// Lets somebody wait.
     pub(crate) fn wait(&self, py: Python<'_>, wait: Wait, awaitable: &Bound<'_, Awaitable>) {
         let awaitable = awaitable.clone().unbind();
-        self.state.with(py, |state| state.waiters.push((wait, awaitable)));
+        self.state.with(py, |state| state.waiters.push(wait, awaitable));
     }
 
     /// Somebody no longer waits.
     pub(super) fn forget(&self, py: Python<'_>, awaitable: &Bound<'_, Awaitable>) {
-        let forgotten = self.state.with(py, |state| {
-            let at = state.waiters.iter().position(|(_, waiter)| waiter.is(awaitable))?;
-            Some(state.waiters.remove(at))
-        });
+        let forgotten = self.state.with(py, |state| state.waiters.remove(awaitable));
         drop(forgotten);
     }
 
     fn wake(&self, py: Python<'_>, wakes: impl Fn(Wait) -> bool) {
-        let woken: SmallVec<[Py<Awaitable>; 1]> = self.state.with(py, |state| {
-            let mut woken = SmallVec::new();
-            let mut at = 0;
-            while at < state.waiters.len() {
-                if wakes(state.waiters[at].0) {
-                    woken.push(state.waiters.remove(at).1);
-                } else {
-                    at += 1;
-                }
-            }
-            woken
-        });
-        for awaitable in woken {
-            self.port.get().enqueue(py, Ready::Wake(awaitable));
-        }
+        let woken = self.state.with(py, |state| state.waiters.take(wakes));
+        woken.enqueue(py, self.port.get());
     }
 
     /// A connection has been found and the request is on it.
@@ -471,9 +455,7 @@ impl Call {
             if let Response::Read(object) = &state.response {
                 visit.call(object)?;
             }
-            for (_, awaitable) in &state.waiters {
-                visit.call(awaitable)?;
-            }
+            state.waiters.traverse(&visit)?;
             for callback in &state.done_callbacks {
                 visit.call(callback)?;
             }

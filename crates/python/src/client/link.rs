@@ -163,13 +163,7 @@ impl ClientLink {
             link.engine.send_message(id, Outgoing::new(message), true, false)?;
             Ok(link.output_len())
         })?;
-        let is_much = len >= link::TURN_OUTPUT;
-        if is_much {
-            link::flush(slf)
-        } else {
-            link::flush_later(slf)
-        }
-        Ok(is_much)
+        Ok(link::flush_if_much(slf, len))
     }
 
     /// Whether a response waits to be read.

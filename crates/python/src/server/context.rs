@@ -10,13 +10,13 @@ use crate::metadata;
 use crate::names::{code_of, names};
 use crate::options::encoding_of;
 use crate::port::Ready;
+use crate::waiters::Waiters;
 use oxgrpc_core::{Accepted, CallId, Code, Encoding, Metadata};
 use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
-use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -48,7 +48,7 @@ pub(super) struct State {
     /// The next message goes out as it is.
     pub(super) skip_compression: bool,
     pub(super) over: Option<Over>,
-    pub(super) waiters: SmallVec<[(Wait, Py<Awaitable>); 1]>,
+    pub(super) waiters: Waiters<Wait>,
     pub(super) done_callbacks: Vec<Py<PyAny>>,
     pub(super) task: Option<Py<PyAny>>,
 }
@@ -81,7 +81,7 @@ impl ServicerContext {
             encoding,
             skip_compression: false,
             over: None,
-            waiters: SmallVec::new(),
+            waiters: Waiters::default(),
             done_callbacks: Vec::new(),
             task: None,
         };
@@ -123,29 +123,19 @@ impl ServicerContext {
 
     pub(crate) fn wait(&self, py: Python<'_>, wait: Wait, awaitable: &Bound<'_, Awaitable>) {
         let awaitable = awaitable.clone().unbind();
-        self.state.with(py, |state| state.waiters.push((wait, awaitable)));
+        self.state.with(py, |state| state.waiters.push(wait, awaitable));
     }
 
     /// Somebody no longer waits.
     pub(super) fn forget(&self, py: Python<'_>, awaitable: &Bound<'_, Awaitable>) {
-        let forgotten = self.state.with(py, |state| {
-            let at = state.waiters.iter().position(|(_, waiter)| waiter.is(awaitable))?;
-            Some(state.waiters.remove(at))
-        });
+        let forgotten = self.state.with(py, |state| state.waiters.remove(awaitable));
         drop(forgotten);
     }
 
     fn wake(&self, py: Python<'_>, which: Option<Wait>) {
-        let woken: SmallVec<[(Wait, Py<Awaitable>); 1]> = self.state.with(py, |state| {
-            let all = std::mem::take(&mut state.waiters);
-            let (woken, kept) =
-                all.into_iter().partition(|(wait, _)| which.is_none_or(|which| which == *wait));
-            state.waiters = kept;
-            woken
-        });
-        for (_, awaitable) in woken {
-            self.link.get().py_port().get().enqueue(py, Ready::Wake(awaitable));
-        }
+        let wakes = |wait| which.is_none_or(|which| which == wait);
+        let woken = self.state.with(py, |state| state.waiters.take(wakes));
+        woken.enqueue(py, self.link.get().py_port().get());
     }
 
     pub(crate) fn on_readable(&self, py: Python<'_>) {
@@ -377,9 +367,7 @@ impl ServicerContext {
             self.handler.traverse(&visit)?;
         }
         self.state.traverse(|state| {
-            for (_, awaitable) in &state.waiters {
-                visit.call(awaitable)?;
-            }
+            state.waiters.traverse(&visit)?;
             for object in state.done_callbacks.iter().chain(&state.trailing_object) {
                 visit.call(object)?;
             }

@@ -11,6 +11,7 @@ use crate::message::{Message, Outgoing};
 use crate::metadata;
 use crate::names::{log, raised};
 use crate::port::{Port, Ready};
+use crate::slots::Slots;
 use oxgrpc_core::{
     Accepted, CallId, Code, Encoding, Engine, Metadata, Next, ServerConnection, ServerEvent, Status,
 };
@@ -24,12 +25,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A call that is being answered, by [`CallId::index`].
-type Slots = Vec<Option<(CallId, Py<ServicerContext>)>>;
-
 #[derive(Default)]
 struct State {
-    calls: Slots,
+    /// Those that are being answered.
+    calls: Slots<Py<ServicerContext>>,
     /// Calls that are about to be begun, and have no context yet.
     accepted: VecDeque<(CallId, Accepted)>,
     /// They are being begun: what a first step brings in stands in line, however deep in the stack it is found.
@@ -120,10 +119,7 @@ impl ServerLink {
         let context = ServicerContext::create(slf, id, handler, accepted)?;
         let kept = context.clone().unbind();
         me.state.with(py, |state| {
-            if state.calls.len() <= id.index() {
-                state.calls.resize_with(id.index() + 1, || None);
-            }
-            state.calls[id.index()] = Some((id, kept));
+            state.calls.insert(id, kept);
             state.active += 1;
             state.unstarted += 1;
         });
@@ -161,8 +157,7 @@ impl ServerLink {
         let py = slf.py();
         let me = slf.get();
         let (ended, at_once) = me.state.with(py, |state| {
-            let slot = state.calls.get_mut(id.index());
-            let ended = slot.and_then(|slot| slot.take_if(|(held, _)| *held == id));
+            let ended = state.calls.take(id);
             state.active -= usize::from(ended.is_some());
             let is_last = state.active == 0 || in_first_step && state.unstarted == 0;
             (ended, is_last && state.accepted.is_empty())
@@ -254,13 +249,7 @@ impl ServerLink {
             link.engine.send_message(id, Outgoing::new(message), compress)?;
             Ok(link.output_len())
         })?;
-        let is_much = len >= link::TURN_OUTPUT;
-        if is_much {
-            link::flush(slf)
-        } else {
-            link::flush_later(slf)
-        }
-        Ok(is_much)
+        Ok(link::flush_if_much(slf, len))
     }
 
     pub(crate) fn is_queued(&self, py: Python<'_>, id: CallId) -> bool {
@@ -311,10 +300,8 @@ impl ServerLink {
         self.link.with(py, |link| {
             let engine = &mut link.engine;
             self.state.with(py, |state| {
-                let at = |calls: &Slots, id: CallId| {
-                    let (held, context) = calls.get(id.index())?.as_ref()?;
-                    (*held == id).then(|| context.clone_ref(py))
-                };
+                let at =
+                    |calls: &Slots<Py<ServicerContext>>, id| Some(calls.get(id)?.clone_ref(py));
                 while let Some(event) = engine.next_event() {
                     actions.extend(match event {
                         ServerEvent::Call(id) => {
@@ -439,9 +426,7 @@ impl ServerLink {
         visit.call(&self.port)?;
         link::traverse(&self.link, &visit)?;
         self.state.traverse(|state| {
-            for (_, context) in state.calls.iter().flatten() {
-                visit.call(context)?;
-            }
+            state.calls.values().try_for_each(|context| visit.call(context))?;
             state.held_back.iter().try_for_each(|awaitable| visit.call(awaitable))
         })
     }
