@@ -17,6 +17,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyWeakrefMethods, PyWeakrefReference};
 use smallvec::SmallVec;
+use std::io;
 use std::time::Instant;
 
 /// How a connection refers to a call.
@@ -79,6 +80,7 @@ enum Action {
     /// The response, if it is the only one, has been taken out already.
     Ended(CallRef, Option<Metadata>, Outcome, Option<Next<Message>>),
     Settings,
+    Lost,
     GoAway(Code, String),
 }
 
@@ -250,6 +252,7 @@ impl ClientLink {
                             Some(Action::Ended(call, initial, outcome, response))
                         }),
                         ClientEvent::Settings => Some(Action::Settings),
+                        ClientEvent::Lost => Some(Action::Lost),
                         ClientEvent::GoAway { code, debug } => {
                             let code = match code.0 {
                                 0 => Code::Ok,
@@ -309,6 +312,10 @@ impl Driven for ClientLink {
                     }
                 }
                 Action::Settings => LoopChannel::established(me.loop_channel.bind(py), slf),
+                Action::Lost => {
+                    let error = io::Error::new(io::ErrorKind::TimedOut, "ping timeout");
+                    link::finish(slf, &End::Failed(error));
+                }
                 Action::GoAway(code, debug) => {
                     if code != Code::Ok {
                         let peer = me.peer(py);
