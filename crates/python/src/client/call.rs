@@ -2,9 +2,9 @@
 
 use super::classes::{StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall};
 use super::link::ClientLink;
+use super::loop_channel::LoopChannel;
 use super::method::{Kind, Request, SharedMethod};
 use super::operation::{CallOperation, What};
-use super::subchannel::Subchannel;
 use crate::awaitable::Awaitable;
 use crate::gil::GilCell;
 use crate::message::Message;
@@ -98,7 +98,7 @@ impl State {
 #[pyclass(frozen, subclass, weakref, module = "oxgrpc._native", name = "Call")]
 pub(crate) struct Call {
     pub(crate) port: Py<Port>,
-    pub(super) subchannel: Py<Subchannel>,
+    pub(super) loop_channel: Py<LoopChannel>,
     pub(crate) method: SharedMethod,
     pub(super) deadline: Option<Instant>,
     pub(crate) state: GilCell<State>,
@@ -107,17 +107,17 @@ pub(crate) struct Call {
 impl Call {
     /// A call of the class that its method's kind has.
     pub(crate) fn create<'py>(
-        subchannel: &Bound<'py, Subchannel>,
+        loop_channel: &Bound<'py, LoopChannel>,
         method: SharedMethod,
         deadline: Option<Instant>,
         place: Place,
         request_style: Style,
     ) -> PyResult<Bound<'py, Self>> {
-        let py = subchannel.py();
+        let py = loop_channel.py();
         let kind = method.kind;
         let call = Self {
-            port: subchannel.get().port().clone_ref(py),
-            subchannel: subchannel.clone().unbind(),
+            port: loop_channel.get().port().clone_ref(py),
+            loop_channel: loop_channel.clone().unbind(),
             method,
             deadline,
             state: GilCell::new(State {
@@ -268,7 +268,7 @@ impl Call {
             slf.get().state.with(py, |state| std::mem::replace(&mut state.place, Place::Over));
         match &place {
             Place::Active(link, id) => ClientLink::forget(link.bind(py), *id),
-            Place::Pending { .. } => Subchannel::left_line(slf.get().subchannel.bind(py)),
+            Place::Pending { .. } => LoopChannel::left_line(slf.get().loop_channel.bind(py)),
             Place::Over => {}
         }
         cancel_timer(py, place);
@@ -342,7 +342,7 @@ impl Drop for Call {
             let pending = PyErr::take(py);
             match place {
                 Place::Active(link, id) => ClientLink::forget(link.bind(py), id),
-                Place::Pending { .. } => Subchannel::left_line(self.subchannel.bind(py)),
+                Place::Pending { .. } => LoopChannel::left_line(self.loop_channel.bind(py)),
                 Place::Over => {}
             }
             if let Some(task) = self.state.get_mut().request_task.take() {
@@ -441,7 +441,7 @@ impl Call {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.port)?;
-        visit.call(&self.subchannel)?;
+        visit.call(&self.loop_channel)?;
         self.method.traverse(&visit)?;
         self.state.traverse(|state| {
             match &state.place {

@@ -1,9 +1,9 @@
-//! How a subchannel's connection comes about: look-up, attempts, one address after the other, and the back-off between
+//! How a loop channel's connection comes about: look-up, attempts, one address after the other, and the back-off between
 //! (gRPC connection-backoff.md).
 
 use super::call::Call;
 use super::link::ClientLink;
-use super::subchannel::Subchannel;
+use super::loop_channel::LoopChannel;
 use crate::link::{self, End, Link};
 use crate::names::names;
 use oxgrpc_core::{ClientConnection, Code, Status};
@@ -16,7 +16,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-impl Subchannel {
+impl LoopChannel {
     /// A connection is wanted: begins an attempt, if none is under way and no back-off forbids it.
     pub(crate) fn connect(slf: &Bound<'_, Self>) {
         let py = slf.py();

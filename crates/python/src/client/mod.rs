@@ -6,12 +6,12 @@ mod classes;
 mod connecting;
 mod deadline;
 mod link;
+mod loop_channel;
 mod method;
 mod multicallable;
 mod operation;
 mod outcome;
 mod requests;
-mod subchannel;
 
 pub(crate) use call::Call;
 pub(crate) use channel::Channel;

@@ -47,14 +47,14 @@ pub(super) struct State {
 }
 
 /// A channel on one event loop.
-#[pyclass(frozen, module = "oxgrpc._native", name = "Subchannel")]
-pub(crate) struct Subchannel {
+#[pyclass(frozen, module = "oxgrpc._native", name = "LoopChannel")]
+pub(crate) struct LoopChannel {
     pub(super) port: Py<Port>,
     pub(super) config: Arc<Config>,
     pub(super) state: GilCell<State>,
 }
 
-impl Subchannel {
+impl LoopChannel {
     pub(crate) fn new(py: Python<'_>, port: Py<Port>, config: Arc<Config>) -> PyResult<Py<Self>> {
         let state = State {
             channel: ChannelState::new(config.backoff),
@@ -247,7 +247,7 @@ impl Subchannel {
         }
     }
 
-    /// Whether the subchannel is closed. One whose channel is gone closes with its last call, and whatever is under way to
+    /// Whether the loop channel is closed. One whose channel is gone closes with its last call, and whatever is under way to
     /// a connection asks here before it goes on.
     pub(super) fn is_over(slf: &Bound<'_, Self>) -> bool {
         let py = slf.py();
@@ -271,7 +271,7 @@ impl Subchannel {
 }
 
 /// Connectivity, as the channel shows it, and the end.
-impl Subchannel {
+impl LoopChannel {
     pub(crate) fn connectivity(&self, py: Python<'_>) -> Connectivity {
         self.state.with(py, |state| state.channel.connectivity(Instant::now()))
     }
@@ -291,7 +291,7 @@ impl Subchannel {
         slf: &Bound<'_, Self>,
         last: Connectivity,
     ) -> PyResult<Py<Awaitable>> {
-        let operation = Change { subchannel: slf.clone().unbind(), last };
+        let operation = Change { loop_channel: slf.clone().unbind(), last };
         Awaitable::new(slf.py(), &slf.get().port, operation)
     }
 
@@ -300,7 +300,7 @@ impl Subchannel {
         Awaitable::new(slf.py(), &slf.get().port, Idle(slf.clone().unbind()))
     }
 
-    /// Cancels all calls and closes the connections. To be called on the subchannel's loop.
+    /// Cancels all calls and closes the connections. To be called on the loop channel's loop.
     pub(crate) fn close(slf: &Bound<'_, Self>) {
         let py = slf.py();
         let me = slf.get();
@@ -328,7 +328,7 @@ impl Subchannel {
         Self::calls_changed(slf);
     }
 
-    /// Closes a subchannel of another loop, which may be another thread's.
+    /// Closes a loop channel of another loop, which may be another thread's.
     pub(crate) fn close_soon(slf: &Bound<'_, Self>) {
         let py = slf.py();
         slf.get().abandon(py);
@@ -339,7 +339,7 @@ impl Subchannel {
         });
     }
 
-    /// Leaves a subchannel to itself whose channel is gone. It closes with its last call; where there is none, its loop,
+    /// Leaves a loop channel to itself whose channel is gone. It closes with its last call; where there is none, its loop,
     /// which may be another thread's, sees the connections' end.
     pub(crate) fn abandon(&self, py: Python<'_>) {
         let has_calls = self.call_count(py) > 0;
@@ -359,7 +359,7 @@ impl Subchannel {
 
 /// What the loop calls.
 #[pymethods]
-impl Subchannel {
+impl LoopChannel {
     fn on_resolved(slf: &Bound<'_, Self>, lookup: &Bound<'_, PyAny>) {
         Self::resolved(slf, lookup);
     }
@@ -412,25 +412,25 @@ impl Subchannel {
 
 /// Waits for another state.
 struct Change {
-    subchannel: Py<Subchannel>,
+    loop_channel: Py<LoopChannel>,
     last: Connectivity,
 }
 
 impl Operation for Change {
     fn poll(&mut self, py: Python<'_>, me: &Bound<'_, Awaitable>) -> PyResult<Polled> {
-        let subchannel = self.subchannel.get();
-        if subchannel.connectivity(py) != self.last {
+        let loop_channel = self.loop_channel.get();
+        if loop_channel.connectivity(py) != self.last {
             return Ok(Polled::Ready(py.None()));
         }
         let watcher = me.clone().unbind();
-        subchannel.state.with(py, |state| state.watchers.push(watcher));
+        loop_channel.state.with(py, |state| state.watchers.push(watcher));
         Ok(Polled::Wait)
     }
 
     fn cancelled(&mut self, _py: Python<'_>) {}
 
     fn forget(&mut self, py: Python<'_>, me: &Bound<'_, Awaitable>) {
-        let forgotten = self.subchannel.get().state.with(py, |state| {
+        let forgotten = self.loop_channel.get().state.with(py, |state| {
             let at = state.watchers.iter().position(|watcher| watcher.is(me))?;
             Some(state.watchers.swap_remove(at))
         });
@@ -438,12 +438,12 @@ impl Operation for Change {
     }
 
     fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.subchannel)
+        visit.call(&self.loop_channel)
     }
 }
 
 /// Waits for the last call's end.
-struct Idle(Py<Subchannel>);
+struct Idle(Py<LoopChannel>);
 
 impl Operation for Idle {
     fn poll(&mut self, py: Python<'_>, me: &Bound<'_, Awaitable>) -> PyResult<Polled> {
