@@ -112,13 +112,13 @@ impl LoopChannel {
         let now = Instant::now();
         let (retry_at, pending) = me.state.with(py, |state| {
             state.last_error.clone_from(&error);
-            (state.channel.failed(now, random), std::mem::take(&mut state.pending))
+            (state.channel.failed(now, random), std::mem::take(&mut state.line.waiting))
         });
         for reference in pending {
             let Some(call) = reference.upgrade(py) else { continue };
             match call.get().waits_for_ready(py) {
                 Some(true) => {
-                    me.state.with(py, |state| state.pending.push_back(reference));
+                    me.state.with(py, |state| state.line.waiting.push_back(reference));
                 }
                 Some(false) => Call::fail(&call, Status::new(Code::Unavailable, error.clone())),
                 None => {}
@@ -193,7 +193,7 @@ impl LoopChannel {
         let py = slf.py();
         let wanted = self.state.with(py, |state| {
             state.channel.lost();
-            !state.pending.is_empty()
+            !state.line.waiting.is_empty()
         });
         self.state_changed(py);
         if wanted {
@@ -306,7 +306,7 @@ impl LoopChannel {
         let wanted = me.state.with(py, |state| {
             state.timer = None;
             state.channel.backoff_passed();
-            !state.pending.is_empty()
+            !state.line.waiting.is_empty()
         });
         if wanted {
             Self::connect(slf);

@@ -5,6 +5,7 @@ mod channel;
 mod classes;
 mod connecting;
 mod deadline;
+mod line;
 mod link;
 mod loop_channel;
 mod method;

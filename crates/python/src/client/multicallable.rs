@@ -63,9 +63,7 @@ impl MultiCallable {
                 // Without a serializer it is the caller's mistake.
                 Err(error) if me.method.serializer.is_none() => return Err(error),
                 Err(cause) => {
-                    let deadline = request.deadline;
-                    let method = me.method.clone_ref(py);
-                    let call = Call::create(&loop_channel, method, deadline, Place::Over, style)?;
+                    let call = Call::create(&loop_channel, request, None, Place::Over, style)?;
                     call.get().user_error(&call, cause, "Exception serializing request!");
                     return Ok(call);
                 }
@@ -75,8 +73,7 @@ impl MultiCallable {
         let call = if parameters.credentials.is_some_and(|credentials| !credentials.is_none()) {
             let text = "Established channel does not have a sufficient security level to transfer \
                         call credential.";
-            let method = me.method.clone_ref(py);
-            let call = Call::create(&loop_channel, method, request.deadline, Place::Over, style)?;
+            let call = Call::create(&loop_channel, request, None, Place::Over, style)?;
             Call::fail(&call, Status::new(Code::Unauthenticated, text));
             call
         } else {
