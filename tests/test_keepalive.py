@@ -35,14 +35,16 @@ async def test_a_server_that_falls_silent_is_given_up() -> None:
         await peer.rest()
 
     pinged = asyncio.Event()
-    async with wire.peer_server(script) as port:
-        async with channel_to(port, keepalive_time_ms=50, keepalive_timeout_ms=50) as channel:
-            with pytest.raises(aio.AioRpcError) as caught:
-                await channel.unary_unary("/a/b")(b"")
-            assert pinged.is_set()
-            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-            assert "ping timeout" in (caught.value.details() or "")
-            assert channel.get_state() is State.IDLE
+    async with (
+        wire.peer_server(script) as port,
+        channel_to(port, keepalive_time_ms=50, keepalive_timeout_ms=50) as channel,
+    ):
+        with pytest.raises(aio.AioRpcError) as caught:
+            await channel.unary_unary("/a/b")(b"")
+        assert pinged.is_set()
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert "ping timeout" in (caught.value.details() or "")
+        assert channel.get_state() is State.IDLE
 
 
 async def test_a_server_that_answers_is_kept() -> None:
@@ -58,9 +60,11 @@ async def test_a_server_that_answers_is_kept() -> None:
         await peer.send(answer, trailers)
         await peer.rest()
 
-    async with wire.peer_server(script) as port:
-        async with channel_to(port, keepalive_time_ms=50, keepalive_timeout_ms=300) as channel:
-            assert await channel.unary_unary("/a/b")(b"") == b"late"
+    async with (
+        wire.peer_server(script) as port,
+        channel_to(port, keepalive_time_ms=50, keepalive_timeout_ms=300) as channel,
+    ):
+        assert await channel.unary_unary("/a/b")(b"") == b"late"
 
 
 @pytest.mark.parametrize("permitted", [False, True])
@@ -98,12 +102,14 @@ async def test_a_server_that_complains_is_pinged_half_as_often() -> None:
         waits.append(asyncio.get_running_loop().time() - begin)
         await peer.send(wire.goaway(0, wire.ENHANCE_YOUR_CALM, b"too_many_pings"))
 
-    async with wire.peer_server(script) as port:
-        async with channel_to(port, keepalive_time_ms=150, enable_retries=0) as channel:
-            for _ in range(3):
-                with pytest.raises(aio.AioRpcError) as caught:
-                    await channel.unary_unary("/a/b")(b"")
-                assert "too_many_pings" in (caught.value.details() or "")
+    async with (
+        wire.peer_server(script) as port,
+        channel_to(port, keepalive_time_ms=150, enable_retries=0) as channel,
+    ):
+        for _ in range(3):
+            with pytest.raises(aio.AioRpcError) as caught:
+                await channel.unary_unary("/a/b")(b"")
+            assert "too_many_pings" in (caught.value.details() or "")
     # Never too early; how late is the machine's affair.
     assert all(wait >= least for wait, least in zip(waits, [0.14, 0.29, 0.59], strict=True)), waits
 
