@@ -14,4 +14,6 @@ pub use listener::{ListenOptions, Listener};
 pub use socket::Socket;
 pub use stream::Stream;
 pub use target::{Target, TargetError};
-pub use tls::{AltName, Certificate, ClientTls, Handshake, Identity, Roots, ServerTls, TlsError, TlsStream};
+pub use tls::{
+    AltName, Certificate, ClientTls, Handshake, Identity, Roots, ServerTls, TlsError, TlsStream,
+};

@@ -4,10 +4,10 @@
 //! All buffers are ours, so that they have bounds: an input of one read and the rest of a record, an output of one
 //! write. rustls bounds what else a peer can make it say (RFC 8446 §4.6.3, key updates; §6, warnings).
 
-use crate::socket::Socket;
 use super::H2;
 use super::error::explain;
 use super::session::{Plain, Session, Speech, Step};
+use crate::socket::Socket;
 use rustls::pki_types::CertificateDer;
 use std::cell::RefCell;
 use std::io::{self, IoSlice};

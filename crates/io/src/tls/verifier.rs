@@ -97,7 +97,8 @@ impl Trust {
         let verified = verify_tls12_signature(message, certificate, signed, &self.algorithms);
         verified.or_else(|error| {
             let Ok(certificate) = version_1(certificate) else { return Err(error) };
-            let of_scheme = self.algorithms.mapping.iter().find(|(scheme, _)| *scheme == signed.scheme);
+            let of_scheme =
+                self.algorithms.mapping.iter().find(|(scheme, _)| *scheme == signed.scheme);
             let algorithms = of_scheme.into_iter().flat_map(|(_, algorithms)| *algorithms);
             match chain::is_signed_by(&certificate, message, signed.signature(), algorithms) {
                 true => Ok(HandshakeSignatureValid::assertion()),
@@ -159,10 +160,7 @@ impl ServerCertVerifier for ServerVerifier {
         let host = server_name.to_str();
         match certificate.names(&host) {
             true => Ok(ServerCertVerified::assertion()),
-            false => Err(other(format!(
-                "it is not for {host}, but for {}",
-                whom(&certificate)
-            ))),
+            false => Err(other(format!("it is not for {host}, but for {}", whom(&certificate)))),
         }
     }
 
