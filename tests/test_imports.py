@@ -96,6 +96,15 @@ def test_a_name_that_comes_next_says_so(module: ModuleType, names: set[str]) -> 
     assert silent == set()
 
 
+def test_classes_take_type_arguments() -> None:
+    kinds = ("UnaryUnary", "UnaryStream", "StreamUnary", "StreamStream")
+    generic = [getattr(module, f"{kind}MultiCallable") for module in (oxgrpc, aio) for kind in kinds]
+    generic += [getattr(aio, f"{kind}Call") for kind in kinds]
+    for declared in (*generic, aio.ServicerContext, oxgrpc.RpcMethodHandler):
+        assert declared[int, str].__origin__ is declared
+    assert oxgrpc.Future[int].__origin__ is oxgrpc.Future
+
+
 def test_a_name_that_nobody_has() -> None:
     for module in (oxgrpc, aio, oxgrpc.experimental):
         with pytest.raises(AttributeError, match=f"'{module.__name__}' has no attribute 'nonsense'"):
