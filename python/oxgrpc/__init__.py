@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from . import aio, experimental
     from ._alias import install_as_grpc
     from ._interfaces import (
+        ClientCallDetails,
         GenericRpcHandler,
         HandlerCallDetails,
         RpcContext,
@@ -40,6 +41,7 @@ __version__ = "1.85.1"
 
 __all__ = (
     "ChannelConnectivity",
+    "ClientCallDetails",
     "Compression",
     "GenericRpcHandler",
     "HandlerCallDetails",
@@ -65,7 +67,7 @@ __all__ = (
 _HOMES = {
     **dict.fromkeys(("ChannelConnectivity", "Compression", "StatusCode"), "._status"),
     **dict.fromkeys(("GenericRpcHandler", "HandlerCallDetails", "RpcContext", "RpcError"), "._interfaces"),
-    **dict.fromkeys(("RpcMethodHandler", "ServiceRpcHandler", "Status"), "._interfaces"),
+    **dict.fromkeys(("ClientCallDetails", "RpcMethodHandler", "ServiceRpcHandler", "Status"), "._interfaces"),
     **{name: "._utilities" for name in __all__ if name.endswith("_handler")},
     "install_as_grpc": "._alias",
 }

@@ -58,6 +58,13 @@ class RpcMethodHandler(abc.ABC):
     stream_stream: Callable[..., Any] | None
 
 
+class ClientCallDetails(abc.ABC):  # noqa: B024
+    """What a client interceptor knows of a call before it is started, and may change.
+
+    Has ``method``, ``timeout`` in seconds, ``metadata``, ``credentials`` and ``wait_for_ready``.
+    """
+
+
 class HandlerCallDetails(Protocol):
     """What is known of a call before it is handled."""
 
