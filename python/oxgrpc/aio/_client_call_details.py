@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from .._interfaces import ClientCallDetails as AbstractClientCallDetails
+from .._base_interceptor import ClientCallDetails as AbstractClientCallDetails
 from ._metadata import Metadata
 
 
@@ -16,7 +16,7 @@ class _ClientCallDetails(NamedTuple):
     wait_for_ready: bool | None
 
 
-class ClientCallDetails(_ClientCallDetails, AbstractClientCallDetails):
+class ClientCallDetails(_ClientCallDetails, AbstractClientCallDetails):  # type: ignore[misc]
     """A call that is about to be started. A named tuple, because interceptors use ``_replace``.
 
     Attributes:
