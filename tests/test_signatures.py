@@ -27,10 +27,17 @@ DIFFERENT = {
         " request_serializer, response_deserializer, loop, registered_call_handle=0, compression=None)",
         "compression is not hidden in the metadata",
     ),
-    "aio.InterceptedUnaryUnaryCall.close": ("(self)", "asyncio takes it for a coroutine"),
-    "aio.InterceptedUnaryUnaryCall.send": ("(self, value)", "the same"),
-    "aio.InterceptedUnaryUnaryCall.throw": ("(self, *error)", "the same"),
     "aio.Server.stop": ("async (self, grace=None)", "as the documentation has it"),
+    **{
+        f"aio.{kind}Call{path}": (here, "asyncio.create_task(call) waits for the response")
+        for kind, base in {"UnaryUnary": "", "StreamUnary": "", "InterceptedUnaryUnary": ", aio.UnaryUnaryCall"}.items()
+        for path, here in {
+            "": f"class(Awaitable, Coroutine, aio.Call, aio.RpcContext{base})",
+            ".close": "(self)",
+            ".send": "(self, value)",
+            ".throw": "(self, *args)",
+        }.items()
+    },
 }
 
 

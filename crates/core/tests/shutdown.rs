@@ -77,6 +77,42 @@ fn a_refused_stream_is_unavailable_and_others_go_on() {
     assert_eq!(client.engine.can_start(), Ok(()));
 }
 
+/// What a transparent retry asks: has the server's program seen the call (gRFC A6)?
+#[test]
+fn a_call_that_the_server_has_not_seen_says_so() {
+    let mut client = Client::new();
+    let (taken, above, refused) = (client.unary(), client.unary(), client.unary());
+    let (reset_otherwise, answered, left) = (client.unary(), client.unary(), client.unary());
+    client.frames();
+    client.send(reset(5, 7)).send(reset(7, 8)).send(go_away(11, 0, "")).send(go_away(1, 0, ""));
+    client.send(trailers(1));
+    let unprocessed = |client: &mut Client, call| {
+        client.engine.take_outcome(call).expect("it has ended").is_unprocessed
+    };
+    assert!(!unprocessed(&mut client, taken));
+    assert!(unprocessed(&mut client, above));
+    assert!(unprocessed(&mut client, refused));
+    assert!(!unprocessed(&mut client, reset_otherwise));
+    assert!(unprocessed(&mut client, answered) && unprocessed(&mut client, left));
+}
+
+#[test]
+fn a_call_whose_first_octet_never_left_was_not_seen() {
+    let mut client = Client::new();
+    let gone = client.unary();
+    client.frames();
+    let (partly, not_at_all) = (client.unary(), client.unary());
+    client.engine.http_mut().advance(1);
+    client.engine.close(&Status::new(Code::Unavailable, "lost"));
+    for (call, is_unprocessed) in [(gone, false), (partly, false), (not_at_all, true)] {
+        let outcome = client.engine.take_outcome(call).expect("it has ended");
+        assert_eq!(
+            (outcome.status.code, outcome.is_unprocessed),
+            (Code::Unavailable, is_unprocessed)
+        );
+    }
+}
+
 #[test]
 fn a_client_keeps_to_the_servers_limit_of_calls() {
     let mut client = Client::against(&[(setting::MAX_CONCURRENT_STREAMS, 2)], |_| {});

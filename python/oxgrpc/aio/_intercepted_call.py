@@ -53,8 +53,8 @@ class InterceptedCall:
         wait_for_ready: bool | None,
         channel: Channel,
         method: bytes,
-        request_serializer: SerializingFunction | None,
-        response_deserializer: DeserializingFunction | None,
+        request_serializer: SerializingFunction[Any] | None,
+        response_deserializer: DeserializingFunction[Any] | None,
         loop: asyncio.AbstractEventLoop,
         registered_call_handle: int = 0,
         compression: Compression | None = None,
@@ -215,27 +215,11 @@ class InterceptedCall:
 
 
 class _UnaryResponse(InterceptedCall):
-    """A call that is awaited. It is a coroutine to asyncio, so that `create_task` takes it."""
-
-    _coroutine: Generator[Any, None, Any] | None = None
+    """A call that is awaited."""
 
     def __await__(self) -> Generator[Any, None, Any]:
         call = yield from self._interceptors_task.__await__()
         return (yield from call.__await__())
-
-    def _as_coroutine(self) -> Generator[Any, None, Any]:
-        if self._coroutine is None:
-            self._coroutine = self.__await__()
-        return self._coroutine
-
-    def send(self, value: Any) -> Any:
-        return self._as_coroutine().send(value)
-
-    def throw(self, *error: Any) -> Any:
-        return self._as_coroutine().throw(*error)
-
-    def close(self) -> None:
-        self._as_coroutine().close()
 
 
 class _StreamResponse(InterceptedCall):

@@ -58,8 +58,8 @@ class Interception:
     def unary_unary(
         self,
         method: str,
-        request_serializer: SerializingFunction | None,
-        response_deserializer: DeserializingFunction | None,
+        request_serializer: SerializingFunction[Any] | None,
+        response_deserializer: DeserializingFunction[Any] | None,
     ) -> _base_channel.UnaryUnaryMultiCallable[Any, Any]:
         # Made in any case: it raises what is to be said of a method that cannot be.
         plain = self.channel.unary_unary(method, request_serializer, response_deserializer)
@@ -71,8 +71,8 @@ class Interception:
     def unary_stream(
         self,
         method: str,
-        request_serializer: SerializingFunction | None,
-        response_deserializer: DeserializingFunction | None,
+        request_serializer: SerializingFunction[Any] | None,
+        response_deserializer: DeserializingFunction[Any] | None,
     ) -> _base_channel.UnaryStreamMultiCallable[Any, Any]:
         plain = self.channel.unary_stream(method, request_serializer, response_deserializer)
         interceptors = self._interceptors["unary_stream"]
@@ -83,8 +83,8 @@ class Interception:
     def stream_unary(
         self,
         method: str,
-        request_serializer: SerializingFunction | None,
-        response_deserializer: DeserializingFunction | None,
+        request_serializer: SerializingFunction[Any] | None,
+        response_deserializer: DeserializingFunction[Any] | None,
     ) -> _base_channel.StreamUnaryMultiCallable[Any, Any]:
         plain = self.channel.stream_unary(method, request_serializer, response_deserializer)
         interceptors = self._interceptors["stream_unary"]
@@ -95,8 +95,8 @@ class Interception:
     def stream_stream(
         self,
         method: str,
-        request_serializer: SerializingFunction | None,
-        response_deserializer: DeserializingFunction | None,
+        request_serializer: SerializingFunction[Any] | None,
+        response_deserializer: DeserializingFunction[Any] | None,
     ) -> _base_channel.StreamStreamMultiCallable[Any, Any]:
         plain = self.channel.stream_stream(method, request_serializer, response_deserializer)
         interceptors = self._interceptors["stream_stream"]
@@ -126,8 +126,8 @@ class _Method:
         interception: Interception,
         interceptors: Sequence[Any],
         method: str,
-        request_serializer: SerializingFunction | None,
-        response_deserializer: DeserializingFunction | None,
+        request_serializer: SerializingFunction[Any] | None,
+        response_deserializer: DeserializingFunction[Any] | None,
     ) -> None:
         self._interception = interception
         self._interceptors = interceptors

@@ -54,7 +54,7 @@ class _Response(_Answered):
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self._response
-        yield
+        yield  # which makes a generator of it
 
 
 class UnaryUnaryCallResponse(_Response, _base_call.UnaryUnaryCall[Any, Any]):  # type: ignore[misc]

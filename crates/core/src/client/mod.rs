@@ -5,6 +5,7 @@ mod connection;
 pub use connection::ClientConnection;
 
 use crate::compression::Encoding;
+use crate::keepalive::KeepaliveOptions;
 use crate::metadata::Metadata;
 use crate::status::Status;
 use crate::transport::{CallId, MessageLimits};
@@ -49,6 +50,8 @@ pub enum ClientEvent {
     Ended(CallId),
     /// The server's SETTINGS have come, for the first time or anew: calls may be started.
     Settings,
+    /// The server does not answer: the connection is to be ended.
+    Lost,
     /// The server takes no more calls on this connection.
     GoAway {
         /// Why.
@@ -67,6 +70,21 @@ pub struct Outcome {
     pub trailing: Metadata,
     /// The status came from the server.
     pub is_remote: bool,
+    /// The server's program has not seen the call: it was refused (RFC 9113 §8.7), was begun above a GOAWAY's last stream
+    /// (§6.8) or never reached the transport. It can be made again whatever it does (gRFC A6, transparent retries).
+    pub is_unprocessed: bool,
+}
+
+impl Outcome {
+    /// An end that this side decides upon.
+    pub fn local(status: Status) -> Self {
+        Self { status, trailing: Metadata::new(), is_remote: false, is_unprocessed: false }
+    }
+
+    /// The end of a call that the server's program has not seen.
+    pub fn unprocessed(status: Status) -> Self {
+        Self { is_unprocessed: true, ..Self::local(status) }
+    }
 }
 
 /// The knobs of a client's connection.
@@ -76,6 +94,8 @@ pub struct ClientOptions {
     pub http: Config,
     /// How large messages may be.
     pub limits: MessageLimits,
+    /// Whether the connection is kept alive by PINGs.
+    pub keepalive: Option<KeepaliveOptions>,
     /// `:scheme`: http or https.
     pub scheme: &'static str,
     /// `:authority`: what the server is called.
