@@ -50,17 +50,7 @@ GRPC_NEXT = {
     "xds_server_credentials",
 }
 #: What of ``grpc.aio.__all__`` comes next.
-AIO_NEXT = {
-    "ClientCallDetails",
-    "ClientInterceptor",
-    "InterceptedUnaryUnaryCall",
-    "ServerInterceptor",
-    "StreamStreamClientInterceptor",
-    "StreamUnaryClientInterceptor",
-    "UnaryStreamClientInterceptor",
-    "UnaryUnaryClientInterceptor",
-    "secure_channel",
-}
+AIO_NEXT = {"secure_channel"}
 #: What of ``grpc.experimental.__all__`` comes next.
 EXPERIMENTAL_NEXT = {
     "insecure_channel_credentials",

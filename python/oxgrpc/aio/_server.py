@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from typing import Any
 
 from .. import _native
-from .._common import INTERCEPTORS, fully_qualified_method, missing
+from .._common import fully_qualified_method, missing
 from .._interfaces import GenericRpcHandler, RpcMethodHandler
 from .._status import Compression
 from .._utilities import DictionaryGenericHandler
@@ -29,7 +29,7 @@ class Server(_base_server.Server):
         compression: Compression | None,
     ) -> None:
         if interceptors:
-            raise NotImplementedError(f"server interceptors are not in this version of oxgrpc: {INTERCEPTORS}")
+            raise NotImplementedError("server interceptors are not in this version of oxgrpc")
         self._native = _native.Server(migration_thread_pool, options, maximum_concurrent_rpcs, compression)
         self._stopped = asyncio.Event()
         self._stopping: asyncio.Task[None] | None = None
