@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import _native
 from .._common import fully_qualified_method, missing
@@ -15,6 +15,9 @@ from .._utilities import DictionaryGenericHandler
 from . import _base_server
 from ._typing import ChannelArgumentType
 
+if TYPE_CHECKING:
+    from ._interceptor import ServerInterceptor
+
 
 class Server(_base_server.Server):
     """A server, with its native part."""
@@ -23,7 +26,7 @@ class Server(_base_server.Server):
         self,
         migration_thread_pool: Executor | None,
         handlers: Sequence[GenericRpcHandler] | None,
-        interceptors: Sequence[Any] | None,
+        interceptors: Sequence[ServerInterceptor] | None,
         options: ChannelArgumentType | None,
         maximum_concurrent_rpcs: int | None,
         compression: Compression | None,
@@ -114,7 +117,7 @@ class Server(_base_server.Server):
 def server(
     migration_thread_pool: Executor | None = None,
     handlers: Sequence[GenericRpcHandler] | None = None,
-    interceptors: Sequence[Any] | None = None,
+    interceptors: Sequence[ServerInterceptor] | None = None,
     options: ChannelArgumentType | None = None,
     maximum_concurrent_rpcs: int | None = None,
     compression: Compression | None = None,
