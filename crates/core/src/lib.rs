@@ -25,7 +25,9 @@ mod transport;
 pub use balancing::{
     Action, Activity, BackoffOptions, Balancer, BalancerOptions, ConnectionId, PolicyKind,
 };
-pub use client::{ClientConnection, ClientEvent, ClientOptions, Outcome, Request, StartError};
+pub use client::{
+    ClientConnection, ClientEvent, ClientOptions, Outcome, Request, StartError, Unseen,
+};
 pub use compression::Encoding;
 pub use connectivity::Connectivity;
 pub use deadline::Deadlines;

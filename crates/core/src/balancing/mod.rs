@@ -23,7 +23,6 @@ use random::Random;
 use resolution::Resolution;
 use round_robin::RoundRobin;
 use std::collections::VecDeque;
-use std::fmt::Display;
 use std::time::{Duration, Instant};
 use subchannel::{Ended, Subchannel};
 
@@ -54,6 +53,8 @@ pub struct BalancerOptions {
     pub attempt_delay: Duration,
     /// How far look-ups of the name are apart; `None` where another one would tell nothing new.
     pub resolution_interval: Option<Duration>,
+    /// How many connections an address gets at most when calls wait at its server's limit of streams.
+    pub max_connections_per_address: usize,
     /// Without calls for so long, the channel gives up its connections.
     pub idle_timeout: Option<Duration>,
 }
@@ -67,6 +68,7 @@ impl Default for BalancerOptions {
             backoff: BackoffOptions::default(),
             attempt_delay: Duration::from_millis(250),
             resolution_interval: Some(Duration::from_secs(30)),
+            max_connections_per_address: 10,
             idle_timeout: Some(Duration::from_secs(30 * 60)),
         }
     }
@@ -85,6 +87,8 @@ pub enum Action<A> {
         /// Where to.
         address: A,
     },
+    /// An attempt takes too long: give it up and tell with [`ended`](Balancer::ended).
+    TimeOut(ConnectionId),
     /// Give up an attempt; nothing more is to be told about it.
     Close(ConnectionId),
     /// Start no further calls on a connection and close it with the last that runs; nothing more is to be told about it.
@@ -213,7 +217,7 @@ pub struct Balancer<A> {
     quiet: (u32, u64),
 }
 
-impl<A: Clone + PartialEq + Display> Balancer<A> {
+impl<A: Clone + PartialEq> Balancer<A> {
     /// An idle channel. `family` tells addresses of different kinds apart; `seed` is what its random choices come from.
     pub fn new(options: BalancerOptions, family: fn(&A) -> u8, seed: u64) -> Self {
         Self {
@@ -417,13 +421,10 @@ impl<A: Clone + PartialEq + Display> Balancer<A> {
         if self.resolution.expire(now) {
             self.effects.push(Action::Resolve);
         }
-        let timed_out = match &mut self.policy {
+        match &mut self.policy {
             Some(Policy::PickFirst(policy)) => policy.expire(now, &mut self.effects),
             Some(Policy::RoundRobin(policy)) => policy.expire(now, &mut self.effects),
-            None => None,
-        };
-        if let Some(address) = timed_out {
-            self.note(&format!("{address}: connection timed out"));
+            None => {}
         }
         if self.surplus_at.take_if(|at| *at <= now).is_some() {
             for subchannel in self.policy.iter_mut().flat_map(Policy::subchannels_mut) {

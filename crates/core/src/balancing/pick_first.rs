@@ -202,19 +202,13 @@ impl<A: Clone + PartialEq> PickFirst<A> {
         }
     }
 
-    /// Time has passed. `true`: an attempt has failed for want of it.
-    pub(super) fn expire(&mut self, now: Instant, effects: &mut Effects<A>) -> Option<A> {
-        let mut timed_out = None;
-        for at in 0..self.subchannels.len() {
-            if self.subchannels[at].time_out(now, effects) {
-                timed_out = Some(self.subchannels[at].address.clone());
-                self.attempt_failed(at, now, effects);
-            }
-        }
+    /// Time has passed.
+    pub(super) fn expire(&mut self, now: Instant, effects: &mut Effects<A>) {
         if self.next_at.is_some_and(|at| at <= now) {
             self.step(now, effects);
         }
         for subchannel in &mut self.subchannels {
+            subchannel.time_out(now, effects);
             // In the middle of a pass it waits for that to end.
             if subchannel.end_backoff(now)
                 && self.next.is_none()
@@ -223,7 +217,6 @@ impl<A: Clone + PartialEq> PickFirst<A> {
                 subchannel.connect(now, effects);
             }
         }
-        timed_out
     }
 
     pub(super) fn due(&self) -> Option<Instant> {

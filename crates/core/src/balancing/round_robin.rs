@@ -76,17 +76,12 @@ impl<A: Clone + PartialEq> RoundRobin<A> {
         None
     }
 
-    pub(super) fn expire(&mut self, now: Instant, effects: &mut Effects<A>) -> Option<A> {
-        let mut timed_out = None;
+    pub(super) fn expire(&mut self, now: Instant, effects: &mut Effects<A>) {
         for subchannel in &mut self.subchannels {
-            if subchannel.time_out(now, effects) {
-                timed_out = Some(subchannel.address.clone());
-                effects.wants_addresses = true;
-            }
+            subchannel.time_out(now, effects);
             if subchannel.end_backoff(now) && subchannel.state() != Connectivity::Ready {
                 subchannel.connect(now, effects);
             }
         }
-        timed_out
     }
 }

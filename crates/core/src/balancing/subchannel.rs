@@ -8,14 +8,11 @@ use super::{Action, ConnectionId, Effects};
 use crate::connectivity::Connectivity;
 use std::time::Instant;
 
-/// Connections to one address at most.
-const MAX_CONNECTIONS: usize = 10;
-
 #[derive(Debug)]
 struct Attempt {
     id: ConnectionId,
-    /// When it is given up.
-    gives_up_at: Instant,
+    /// When it has taken too long; `None` once that was said.
+    gives_up_at: Option<Instant>,
     /// When the next may begin, should this one fail.
     next_at: Instant,
 }
@@ -99,7 +96,7 @@ impl<A: Clone> Subchannel<A> {
         let random = effects.random.next();
         self.attempt = Some(Attempt {
             id,
-            gives_up_at: now + effects.options.backoff.connect_timeout,
+            gives_up_at: Some(now + effects.options.backoff.connect_timeout),
             next_at: self.backoff.next(now, random),
         });
         effects.push(Action::Connect { id, address: self.address.clone() });
@@ -107,7 +104,7 @@ impl<A: Clone> Subchannel<A> {
 
     /// Begins an attempt for one more connection, if there may be one.
     pub(super) fn connect_another(&mut self, now: Instant, effects: &mut Effects<A>) {
-        if self.connections.len() < MAX_CONNECTIONS {
+        if self.connections.len() < effects.options.max_connections_per_address {
             self.connect(now, effects);
         }
     }
@@ -155,14 +152,13 @@ impl<A: Clone> Subchannel<A> {
         self.fail(retry_at, now);
     }
 
-    /// Gives up an attempt that takes too long. `true`: it has failed.
-    pub(super) fn time_out(&mut self, now: Instant, effects: &mut Effects<A>) -> bool {
-        let Some(attempt) = self.attempt.take_if(|attempt| attempt.gives_up_at <= now) else {
-            return false;
-        };
-        effects.push(Action::Close(attempt.id));
-        self.fail(attempt.next_at, now);
-        true
+    /// Has an attempt given up that takes too long.
+    pub(super) fn time_out(&mut self, now: Instant, effects: &mut Effects<A>) {
+        if let Some(attempt) = &mut self.attempt
+            && attempt.gives_up_at.take_if(|at| *at <= now).is_some()
+        {
+            effects.push(Action::TimeOut(attempt.id));
+        }
     }
 
     /// `true`: the back-off has passed.
@@ -171,7 +167,7 @@ impl<A: Clone> Subchannel<A> {
     }
 
     pub(super) fn due(&self) -> Option<Instant> {
-        let gives_up_at = self.attempt.as_ref().map(|attempt| attempt.gives_up_at);
+        let gives_up_at = self.attempt.as_ref().and_then(|attempt| attempt.gives_up_at);
         [gives_up_at, self.retry_at].into_iter().flatten().min()
     }
 

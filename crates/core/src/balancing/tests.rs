@@ -65,6 +65,10 @@ impl Driver {
                     );
                     assert_eq!(self.attempts.insert(id, address), None);
                 }
+                Action::TimeOut(id) => {
+                    let address = self.attempts.remove(&id).expect("it is tried");
+                    self.balancer.ended(id, &format!("{address}: timed out"), self.now);
+                }
                 Action::Close(id) => assert!(self.attempts.remove(&id).is_some()),
                 Action::Drain(id) => {
                     self.draining.push(self.connections.remove(&id).expect("it stands"))
@@ -262,7 +266,7 @@ fn an_attempt_that_takes_too_long_is_given_up() {
     driver.pass(1);
     assert_eq!(driver.states(), [TransientFailure]);
     let failure = driver.balancer.failure().expect("it fails");
-    assert!(failure.ends_with("last error: 1: connection timed out"), "{failure}");
+    assert!(failure.ends_with("last error: 1: timed out"), "{failure}");
     // The back-off is counted from the attempt's beginning, and so has passed.
     assert_eq!(driver.trying(), [1]);
 }

@@ -9,7 +9,7 @@ use crate::gil::GilCell;
 use crate::names::names;
 use crate::options::Options;
 use crate::port::{Port, current_loop};
-use oxgrpc_core::{BackoffOptions, ClientOptions, Connectivity, Encoding};
+use oxgrpc_core::{BalancerOptions, ClientOptions, Connectivity, Encoding};
 use oxgrpc_io::Target;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -22,7 +22,7 @@ use std::sync::Arc;
 pub(crate) struct Config {
     pub(crate) target: Target,
     pub(crate) client: ClientOptions,
-    pub(crate) backoff: BackoffOptions,
+    pub(crate) balancer: BalancerOptions,
     /// How messages are compressed unless a call says otherwise.
     pub(crate) encoding: Encoding,
 }
@@ -135,6 +135,10 @@ impl Channel {
         let options = Options::read(options, compression)?;
         let user_agent = options.user_agent();
         let keepalive = options.keepalive();
+        let mut balancer = options.balancer.clone();
+        if let Target::Addresses(_) = parsed {
+            balancer.resolution_interval = None;
+        }
         let config = Config {
             target: parsed,
             client: ClientOptions {
@@ -145,7 +149,7 @@ impl Channel {
                 authority: options.authority.unwrap_or_else(|| Target::authority(target)),
                 user_agent,
             },
-            backoff: options.backoff,
+            balancer,
             encoding: options.encoding,
         };
         Ok(Self { config: Arc::new(config), state: GilCell::new(State::default()) })
