@@ -3,6 +3,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 GRPCIO_VENV := .venv-grpcio
+SUITE_VENV := .venv-suite
 GENERATED := examples/generated
 TEST_GENERATED := tests/generated
 
@@ -10,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 
-.PHONY: help run test test-rust test-python check bench wheel clean
+.PHONY: help run test test-rust test-python check bench peer-suite wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -43,12 +44,16 @@ bench: $(VENV)/release $(GRPCIO_VENV)/stamp ## measure against genuine grpcio an
 	OXGRPC_VENV=$(VENV) GRPCIO_VENV=$(GRPCIO_VENV) RIVALS=benches/rivals/target/release \
 		$(VENV)/bin/python benches/bench.py $(BENCH)
 
+peer-suite: $(VENV)/dev $(GRPCIO_VENV)/stamp $(SUITE_VENV)/stamp ## grpcio's own tests; RATCHET=1 fails where one that passed does not
+	$(VENV)/bin/python -m conformance.suite --python $(SUITE_VENV)/bin/python --compiler $(GRPCIO_VENV)/bin/python \
+		$(if $(RATCHET),--ratchet) $(SUITE)
+
 wheel: $(VENV)/stamp ## build a release wheel in dist/
 	$(VENV)/bin/maturin build --release --out dist
 	@ls -l dist
 
 clean: ## remove what was built
-	rm -rf target benches/rivals/target dist $(VENV) $(GRPCIO_VENV) $(GENERATED) $(TEST_GENERATED)
+	rm -rf target benches/rivals/target build dist $(VENV) $(GRPCIO_VENV) $(SUITE_VENV) $(GENERATED) $(TEST_GENERATED)
 
 # The native module lies beside the Python code, built either for testing or for use: whichever was asked for last.
 SOURCES := $(shell find crates python -name '*.rs' -o -name '*.toml') Cargo.toml Cargo.lock pyproject.toml
@@ -67,6 +72,11 @@ $(VENV)/stamp: tests/requirements.txt
 
 $(GRPCIO_VENV)/stamp: tests/requirements-grpcio.txt
 	tools/make-venv $(PYTHON) $(GRPCIO_VENV) $<
+	touch $@
+
+# grpcio's own tests run where genuine grpcio is not: nothing that asks for it may bring it.
+$(SUITE_VENV)/stamp: conformance/requirements.txt
+	PIP_NO_DEPS=1 tools/make-venv $(PYTHON) $(SUITE_VENV) $<
 	touch $@
 
 # Stock grpcio-tools generates the stubs of the example and of the tests.

@@ -18,6 +18,23 @@ from ._native import __version__ as __oxgrpc_version__
 if TYPE_CHECKING:
     from . import aio, experimental
     from ._alias import install_as_grpc
+    from ._base_call import Call, Future, FutureCancelledError, FutureTimeoutError
+    from ._base_channel import (
+        Channel,
+        StreamStreamMultiCallable,
+        StreamUnaryMultiCallable,
+        UnaryStreamMultiCallable,
+        UnaryUnaryMultiCallable,
+    )
+    from ._base_interceptor import (
+        ClientCallDetails,
+        ServerInterceptor,
+        StreamStreamClientInterceptor,
+        StreamUnaryClientInterceptor,
+        UnaryStreamClientInterceptor,
+        UnaryUnaryClientInterceptor,
+    )
+    from ._base_server import Server, ServicerContext
     from ._interfaces import (
         GenericRpcHandler,
         HandlerCallDetails,
@@ -39,16 +56,33 @@ if TYPE_CHECKING:
 __version__ = "1.85.1"
 
 __all__ = (
+    "Call",
+    "Channel",
     "ChannelConnectivity",
+    "ClientCallDetails",
     "Compression",
+    "Future",
+    "FutureCancelledError",
+    "FutureTimeoutError",
     "GenericRpcHandler",
     "HandlerCallDetails",
     "RpcContext",
     "RpcError",
     "RpcMethodHandler",
+    "Server",
+    "ServerInterceptor",
     "ServiceRpcHandler",
+    "ServicerContext",
     "Status",
     "StatusCode",
+    "StreamStreamClientInterceptor",
+    "StreamStreamMultiCallable",
+    "StreamUnaryClientInterceptor",
+    "StreamUnaryMultiCallable",
+    "UnaryStreamClientInterceptor",
+    "UnaryStreamMultiCallable",
+    "UnaryUnaryClientInterceptor",
+    "UnaryUnaryMultiCallable",
     "__oxgrpc_version__",
     "__version__",
     "aio",
@@ -63,10 +97,16 @@ __all__ = (
 
 #: The module of each name.
 _HOMES = {
+    **{name: "._base_channel" for name in __all__ if name.endswith("MultiCallable")},
+    **{name: "._base_interceptor" for name in __all__ if name.endswith("Interceptor")},
+    **dict.fromkeys(("Call", "Future", "FutureCancelledError", "FutureTimeoutError"), "._base_call"),
+    **dict.fromkeys(("Server", "ServicerContext"), "._base_server"),
     **dict.fromkeys(("ChannelConnectivity", "Compression", "StatusCode"), "._status"),
     **dict.fromkeys(("GenericRpcHandler", "HandlerCallDetails", "RpcContext", "RpcError"), "._interfaces"),
     **dict.fromkeys(("RpcMethodHandler", "ServiceRpcHandler", "Status"), "._interfaces"),
     **{name: "._utilities" for name in __all__ if name.endswith("_handler")},
+    "Channel": "._base_channel",
+    "ClientCallDetails": "._base_interceptor",
     "install_as_grpc": "._alias",
 }
 

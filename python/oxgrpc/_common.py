@@ -10,12 +10,9 @@ _KINDS = ("UnaryUnary", "UnaryStream", "StreamUnary", "StreamStream")
 
 #: Names of grpcio's that this version does not have, each with a word on why.
 _NOT_YET = {
-    **dict.fromkeys(("Call", "Channel", "Future", "FutureCancelledError", "FutureTimeoutError", "Server"), _SYNC),
-    **dict.fromkeys(("ServicerContext", "channel_ready_future", "insecure_channel", "server"), _SYNC),
+    **dict.fromkeys(("channel_ready_future", "insecure_channel", "intercept_channel", "server"), _SYNC),
     **dict.fromkeys(("protos", "protos_and_services", "services"), _SYNC),
-    **dict.fromkeys((f"{kind}MultiCallable" for kind in _KINDS), _SYNC),
     **dict.fromkeys(("unary_unary", "unary_stream", "stream_unary", "stream_stream"), _SYNC),
-    **dict.fromkeys(("ChannelOptions", "ExperimentalApiWarning", "UsageError"), _SYNC),
     **dict.fromkeys(("AuthMetadataContext", "AuthMetadataPlugin", "AuthMetadataPluginCallback"), _SECURE),
     **dict.fromkeys(("CallCredentials", "ChannelCredentials", "ServerCredentials"), _SECURE),
     **dict.fromkeys(("LocalConnectionType", "ServerCertificateConfiguration", "secure_channel"), _SECURE),
@@ -26,7 +23,7 @@ _NOT_YET = {
     **dict.fromkeys(("insecure_server_credentials", "ssl_server_certificate_configuration"), _SECURE),
     **dict.fromkeys((f"{kind}_channel_credentials" for kind in ("alts", "local", "ssl", "xds")), _SECURE),
     **dict.fromkeys((f"{kind}_server_credentials" for kind in ("alts", "local", "ssl", "xds")), _SECURE),
-    **dict.fromkeys(("ClientInterceptor", "ServerInterceptor", "intercept_channel"), INTERCEPTORS),
+    **dict.fromkeys(("ClientInterceptor", "ServerInterceptor"), INTERCEPTORS),
     **dict.fromkeys(("ClientCallDetails", "InterceptedUnaryUnaryCall"), INTERCEPTORS),
     **dict.fromkeys((f"{kind}ClientInterceptor" for kind in _KINDS), INTERCEPTORS),
 }

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, runtime_checkable
 
-Metadatum = tuple[str, "str | bytes"]
+from ._typing import MetadatumType, RequestType, ResponseType
 
 
 class RpcError(Exception):
@@ -42,34 +42,35 @@ class Status(abc.ABC):
 
     code: Any
     details: str
-    trailing_metadata: Sequence[Metadatum] | None
+    trailing_metadata: Sequence[MetadatumType] | None
 
 
-class RpcMethodHandler(abc.ABC):
+class RpcMethodHandler(Generic[RequestType, ResponseType], abc.ABC):
     """How one method is handled: its kind, its serializers and, in the attribute of its kind, a function."""
 
     request_streaming: bool
     response_streaming: bool
-    request_deserializer: Callable[[bytes], Any] | None
-    response_serializer: Callable[[Any], bytes] | None
+    request_deserializer: Callable[[bytes], RequestType] | None
+    response_serializer: Callable[[ResponseType], bytes] | None
     unary_unary: Callable[..., Any] | None
     unary_stream: Callable[..., Any] | None
     stream_unary: Callable[..., Any] | None
     stream_stream: Callable[..., Any] | None
 
 
+@runtime_checkable
 class HandlerCallDetails(Protocol):
     """What is known of a call before it is handled."""
 
     method: str
-    invocation_metadata: Sequence[Metadatum]
+    invocation_metadata: Sequence[MetadatumType]
 
 
 class GenericRpcHandler(abc.ABC):
     """Decides at each call who handles it."""
 
     @abc.abstractmethod
-    def service(self, handler_call_details: HandlerCallDetails) -> RpcMethodHandler | None:
+    def service(self, handler_call_details: HandlerCallDetails) -> RpcMethodHandler[Any, Any] | None:
         """The handler for a call; ``None`` to leave it to others."""
         raise NotImplementedError
 

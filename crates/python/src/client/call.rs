@@ -2,9 +2,9 @@
 
 use super::classes::{StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall};
 use super::link::ClientLink;
+use super::loop_channel::LoopChannel;
 use super::method::{Kind, Request, SharedMethod};
 use super::operation::{CallOperation, What};
-use super::subchannel::Subchannel;
 use crate::awaitable::Awaitable;
 use crate::gil::GilCell;
 use crate::message::Message;
@@ -31,8 +31,8 @@ pub(crate) const CANCELLED_LOCALLY: &str = "Locally cancelled by application!";
 ///       └── fails at once ──────────────────────────────► Over
 /// ```
 pub(crate) enum Place {
-    /// It waits for a connection. The timer ends it at its deadline.
-    Pending { request: Box<Request>, message: Option<Py<PyBytes>>, timer: Option<Py<PyAny>> },
+    /// It is in line for a connection, or parked until it may be. The timer ends it at its deadline.
+    Pending { timer: Option<Py<PyAny>>, parked: bool },
     /// It runs, or what has come is not read yet.
     Active(Py<ClientLink>, CallId),
     /// Nothing of it is anywhere else.
@@ -71,6 +71,10 @@ pub(crate) enum Style {
 
 pub(crate) struct State {
     pub(super) place: Place,
+    /// What starts it on a connection.
+    pub(super) request: Request,
+    /// The only request of a call that is pending.
+    pub(super) message: Option<Py<PyBytes>>,
     pub(super) initial: Option<Metadata>,
     pub(super) outcome: Option<Outcome>,
     pub(super) response: Response,
@@ -98,7 +102,7 @@ impl State {
 #[pyclass(frozen, subclass, weakref, module = "oxgrpc._native", name = "Call")]
 pub(crate) struct Call {
     pub(crate) port: Py<Port>,
-    pub(super) subchannel: Py<Subchannel>,
+    pub(super) loop_channel: Py<LoopChannel>,
     pub(crate) method: SharedMethod,
     pub(super) deadline: Option<Instant>,
     pub(crate) state: GilCell<State>,
@@ -107,21 +111,23 @@ pub(crate) struct Call {
 impl Call {
     /// A call of the class that its method's kind has.
     pub(crate) fn create<'py>(
-        subchannel: &Bound<'py, Subchannel>,
-        method: SharedMethod,
-        deadline: Option<Instant>,
+        loop_channel: &Bound<'py, LoopChannel>,
+        request: Request,
+        message: Option<Py<PyBytes>>,
         place: Place,
         request_style: Style,
     ) -> PyResult<Bound<'py, Self>> {
-        let py = subchannel.py();
-        let kind = method.kind;
+        let py = loop_channel.py();
+        let kind = request.method.kind;
         let call = Self {
-            port: subchannel.get().port().clone_ref(py),
-            subchannel: subchannel.clone().unbind(),
-            method,
-            deadline,
+            port: loop_channel.get().port().clone_ref(py),
+            loop_channel: loop_channel.clone().unbind(),
+            method: request.method.clone_ref(py),
+            deadline: request.deadline,
             state: GilCell::new(State {
                 place,
+                request,
+                message,
                 initial: None,
                 outcome: None,
                 response: Response::None,
@@ -148,6 +154,11 @@ impl Call {
         matches!(self.method.kind, Kind::UnaryUnary | Kind::StreamUnary)
     }
 
+    /// What tells it from other calls as long as it lives.
+    pub(super) fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
     pub(crate) fn set_request_task(&self, py: Python<'_>, task: Py<PyAny>) {
         self.state.with(py, |state| state.request_task = Some(task));
     }
@@ -163,7 +174,7 @@ impl Call {
     /// Whether a call that is in line for a connection waits for it however long it takes; `None` if it is not in line.
     pub(crate) fn waits_for_ready(&self, py: Python<'_>) -> Option<bool> {
         self.state.with(py, |state| match &state.place {
-            Place::Pending { request, .. } => Some(request.wait_for_ready),
+            Place::Pending { .. } => Some(state.request.wait_for_ready),
             Place::Active(..) | Place::Over => None,
         })
     }
@@ -187,10 +198,10 @@ impl Call {
 
     /// A connection has been found and the request is on it.
     pub(crate) fn on_started(&self, py: Python<'_>, link: Py<ClientLink>, id: CallId) {
-        let before = self
-            .state
-            .with(py, |state| std::mem::replace(&mut state.place, Place::Active(link, id)));
-        cancel_timer(py, before);
+        let before = self.state.with(py, |state| {
+            (std::mem::replace(&mut state.place, Place::Active(link, id)), state.message.take())
+        });
+        drop(before);
         self.wake(py, |wait| wait == Wait::Started);
     }
 
@@ -264,14 +275,18 @@ impl Call {
     /// Takes the call off its connection, or out of the line for one.
     pub(crate) fn leave(slf: &Bound<'_, Self>) {
         let py = slf.py();
-        let place =
-            slf.get().state.with(py, |state| std::mem::replace(&mut state.place, Place::Over));
-        match &place {
-            Place::Active(link, id) => ClientLink::forget(link.bind(py), *id),
-            Place::Pending { .. } => Subchannel::left_line(slf.get().subchannel.bind(py)),
+        let (place, message) = slf.get().state.with(py, |state| {
+            (std::mem::replace(&mut state.place, Place::Over), state.message.take())
+        });
+        drop(message);
+        match place {
+            Place::Active(link, id) => ClientLink::forget(link.bind(py), id),
+            Place::Pending { timer, parked } => {
+                cancel_timer(py, timer);
+                LoopChannel::left_line(slf.get().loop_channel.bind(py), slf.get(), parked);
+            }
             Place::Over => {}
         }
-        cancel_timer(py, place);
         Self::settle(slf);
     }
 
@@ -325,8 +340,8 @@ impl Call {
     }
 }
 
-fn cancel_timer(py: Python<'_>, place: Place) {
-    if let Place::Pending { timer: Some(timer), .. } = place {
+pub(super) fn cancel_timer(py: Python<'_>, timer: Option<Py<PyAny>>) {
+    if let Some(timer) = timer {
         let _ = timer.call_method0(py, intern!(py, "cancel"));
     }
 }
@@ -342,7 +357,10 @@ impl Drop for Call {
             let pending = PyErr::take(py);
             match place {
                 Place::Active(link, id) => ClientLink::forget(link.bind(py), id),
-                Place::Pending { .. } => Subchannel::left_line(self.subchannel.bind(py)),
+                Place::Pending { timer, parked } => {
+                    cancel_timer(py, timer);
+                    LoopChannel::left_line(self.loop_channel.bind(py), self, parked);
+                }
                 Place::Over => {}
             }
             if let Some(task) = self.state.get_mut().request_task.take() {
@@ -441,13 +459,13 @@ impl Call {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.port)?;
-        visit.call(&self.subchannel)?;
+        visit.call(&self.loop_channel)?;
         self.method.traverse(&visit)?;
         self.state.traverse(|state| {
+            state.request.method.traverse(&visit)?;
             match &state.place {
                 Place::Active(link, _) => visit.call(link)?,
-                Place::Pending { request, timer, .. } => {
-                    request.method.traverse(&visit)?;
+                Place::Pending { timer, .. } => {
                     timer.as_ref().map_or(Ok(()), |timer| visit.call(timer))?;
                 }
                 Place::Over => {}

@@ -1,8 +1,8 @@
 //! A channel. It belongs to no event loop: each loop that uses it has a connection of its own.
 
+use super::loop_channel::LoopChannel;
 use super::method::{Kind, Method};
 use super::multicallable;
-use super::subchannel::Subchannel;
 use crate::awaitable::Awaitable;
 use crate::errors::usage_error;
 use crate::gil::GilCell;
@@ -30,7 +30,7 @@ pub(crate) struct Config {
 #[derive(Default)]
 struct State {
     /// One a loop, the one used last in front.
-    subchannels: SmallVec<[Py<Subchannel>; 1]>,
+    loop_channels: SmallVec<[Py<LoopChannel>; 1]>,
     /// `close` has begun: no new calls.
     closing: bool,
 }
@@ -48,15 +48,15 @@ impl Channel {
     }
 
     /// The running loop's part of the channel.
-    pub(crate) fn subchannel<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Subchannel>> {
+    pub(crate) fn loop_channel<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, LoopChannel>> {
         let py = slf.py();
         let me = slf.get();
         let event_loop = current_loop(py)?;
         let (closing, found) = me.state.with(py, |state| {
-            let at = state.subchannels.iter().position(|sub| sub.get().loop_is(&event_loop));
+            let at = state.loop_channels.iter().position(|own| own.get().loop_is(&event_loop));
             let found = at.map(|at| {
-                state.subchannels.swap(0, at);
-                state.subchannels[0].bind(py).clone()
+                state.loop_channels.swap(0, at);
+                state.loop_channels[0].bind(py).clone()
             });
             (state.closing, found)
         });
@@ -66,27 +66,27 @@ impl Channel {
         if let Some(found) = found {
             return Ok(found);
         }
-        let subchannel = Subchannel::new(py, Port::of(&event_loop)?, me.config.clone())?;
+        let loop_channel = LoopChannel::new(py, Port::of(&event_loop)?, me.config.clone())?;
         me.forget_closed_loops(py);
-        let kept = subchannel.clone_ref(py);
-        me.state.with(py, |state| state.subchannels.insert(0, kept));
-        Ok(subchannel.into_bound(py))
+        let kept = loop_channel.clone_ref(py);
+        me.state.with(py, |state| state.loop_channels.insert(0, kept));
+        Ok(loop_channel.into_bound(py))
     }
 
     /// A loop that is closed takes its connections with it.
     fn forget_closed_loops(&self, py: Python<'_>) {
-        let all = self.state.with(py, |state| std::mem::take(&mut state.subchannels));
+        let all = self.state.with(py, |state| std::mem::take(&mut state.loop_channels));
         let (closed, open): (SmallVec<[_; 1]>, SmallVec<[_; 1]>) =
-            all.into_iter().partition(|sub| sub.get().port().get().is_closed(py));
-        self.state.with(py, |state| state.subchannels = open);
+            all.into_iter().partition(|own| own.get().port().get().is_closed(py));
+        self.state.with(py, |state| state.loop_channels = open);
         drop(closed);
     }
 
-    fn current(&self, py: Python<'_>) -> PyResult<Option<Py<Subchannel>>> {
+    fn current(&self, py: Python<'_>) -> PyResult<Option<Py<LoopChannel>>> {
         let event_loop = current_loop(py)?;
         Ok(self.state.with(py, |state| {
-            let found = state.subchannels.iter().find(|sub| sub.get().loop_is(&event_loop));
-            found.map(|sub| sub.clone_ref(py))
+            let found = state.loop_channels.iter().find(|own| own.get().loop_is(&event_loop));
+            found.map(|own| own.clone_ref(py))
         }))
     }
 
@@ -197,11 +197,11 @@ impl Channel {
         let connectivity = if me.state.with(py, |state| state.closing) {
             Connectivity::Shutdown
         } else if try_to_connect {
-            let subchannel = Self::subchannel(slf)?;
-            Subchannel::connect(&subchannel);
-            subchannel.get().connectivity(py)
+            let loop_channel = Self::loop_channel(slf)?;
+            LoopChannel::connect(&loop_channel);
+            loop_channel.get().connectivity(py)
         } else {
-            me.current(py)?.map_or(Connectivity::Idle, |sub| sub.get().connectivity(py))
+            me.current(py)?.map_or(Connectivity::Idle, |own| own.get().connectivity(py))
         };
         Ok(names(py)?.connectivities[connectivity as usize].clone_ref(py))
     }
@@ -216,7 +216,7 @@ impl Channel {
             Connectivity::Shutdown,
         ];
         let last = *STATES.get(last).ok_or_else(|| PyValueError::new_err("no such state"))?;
-        Subchannel::wait_for_change(&Self::subchannel(slf)?, last)
+        LoopChannel::wait_for_change(&Self::loop_channel(slf)?, last)
     }
 
     /// Refuses new calls from now on.
@@ -227,7 +227,7 @@ impl Channel {
     /// Waits until no call is under way on the running loop; `None` if none was ever made there.
     fn wait_for_idle(&self, py: Python<'_>) -> PyResult<Option<Py<Awaitable>>> {
         match self.current(py)? {
-            Some(subchannel) => Subchannel::wait_for_idle(subchannel.bind(py)).map(Some),
+            Some(loop_channel) => LoopChannel::wait_for_idle(loop_channel.bind(py)).map(Some),
             None => Ok(None),
         }
     }
@@ -237,25 +237,25 @@ impl Channel {
         let current = self.current(py)?;
         let all = self.state.with(py, |state| {
             state.closing = true;
-            std::mem::take(&mut state.subchannels)
+            std::mem::take(&mut state.loop_channels)
         });
-        for subchannel in all {
-            if current.as_ref().is_some_and(|current| current.is(&subchannel)) {
-                Subchannel::close(subchannel.bind(py));
+        for loop_channel in all {
+            if current.as_ref().is_some_and(|current| current.is(&loop_channel)) {
+                LoopChannel::close(loop_channel.bind(py));
             } else {
-                Subchannel::close_soon(subchannel.bind(py));
+                LoopChannel::close_soon(loop_channel.bind(py));
             }
         }
         Ok(())
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.state.traverse(|state| state.subchannels.iter().try_for_each(|sub| visit.call(sub)))
+        self.state.traverse(|state| state.loop_channels.iter().try_for_each(|own| visit.call(own)))
     }
 
     fn __clear__(&self, py: Python<'_>) {
-        for subchannel in self.state.with(py, |state| std::mem::take(&mut state.subchannels)) {
-            subchannel.get().abandon(py);
+        for loop_channel in self.state.with(py, |state| std::mem::take(&mut state.loop_channels)) {
+            loop_channel.get().abandon(py);
         }
     }
 }

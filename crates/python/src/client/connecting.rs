@@ -1,9 +1,9 @@
-//! How a subchannel's connection comes about: look-up, attempts, one address after the other, and the back-off between
+//! How a loop channel's connection comes about: look-up, attempts, one address after the other, and the back-off between
 //! (gRPC connection-backoff.md).
 
 use super::call::Call;
 use super::link::ClientLink;
-use super::subchannel::Subchannel;
+use super::loop_channel::LoopChannel;
 use crate::link::{self, End, Link};
 use crate::names::names;
 use oxgrpc_core::{ClientConnection, Code, Status};
@@ -16,7 +16,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-impl Subchannel {
+impl LoopChannel {
     /// A connection is wanted: begins an attempt, if none is under way and no back-off forbids it.
     pub(crate) fn connect(slf: &Bound<'_, Self>) {
         let py = slf.py();
@@ -112,13 +112,13 @@ impl Subchannel {
         let now = Instant::now();
         let (retry_at, pending) = me.state.with(py, |state| {
             state.last_error.clone_from(&error);
-            (state.channel.failed(now, random), std::mem::take(&mut state.pending))
+            (state.channel.failed(now, random), std::mem::take(&mut state.line.waiting))
         });
         for reference in pending {
             let Some(call) = reference.upgrade(py) else { continue };
             match call.get().waits_for_ready(py) {
                 Some(true) => {
-                    me.state.with(py, |state| state.pending.push_back(reference));
+                    me.state.with(py, |state| state.line.waiting.push_back(reference));
                 }
                 Some(false) => Call::fail(&call, Status::new(Code::Unavailable, error.clone())),
                 None => {}
@@ -193,7 +193,7 @@ impl Subchannel {
         let py = slf.py();
         let wanted = self.state.with(py, |state| {
             state.channel.lost();
-            !state.pending.is_empty()
+            !state.line.waiting.is_empty()
         });
         self.state_changed(py);
         if wanted {
@@ -306,7 +306,7 @@ impl Subchannel {
         let wanted = me.state.with(py, |state| {
             state.timer = None;
             state.channel.backoff_passed();
-            !state.pending.is_empty()
+            !state.line.waiting.is_empty()
         });
         if wanted {
             Self::connect(slf);

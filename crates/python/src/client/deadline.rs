@@ -27,7 +27,7 @@ impl Call {
         let Some(deadline) = slf.get().deadline else { return Ok(()) };
         let delay = deadline.saturating_duration_since(Instant::now());
         let callback = Bound::new(py, Deadline(CallRef::new(slf)?))?;
-        let handle = slf.get().subchannel.get().call_later(py, delay, callback.as_any())?;
+        let handle = slf.get().loop_channel.get().call_later(py, delay, callback.as_any())?;
         let before = slf.get().state.with(py, |state| match &mut state.place {
             Place::Pending { timer, .. } => timer.replace(handle),
             Place::Active(..) | Place::Over => Some(handle),

@@ -1,8 +1,8 @@
 //! A client's connection on a loop, and the calls that run on it.
 
 use super::call::Call;
+use super::loop_channel::LoopChannel;
 use super::method::Request;
-use super::subchannel::Subchannel;
 use crate::gil::GilCell;
 use crate::link::{self, AnyLink, Driven, End, Link};
 use crate::message::{Message, Outgoing};
@@ -65,7 +65,7 @@ impl CallRef {
 /// A client's connection.
 #[pyclass(frozen, module = "oxgrpc._native", name = "ClientLink")]
 pub(crate) struct ClientLink {
-    subchannel: Py<Subchannel>,
+    loop_channel: Py<LoopChannel>,
     port: Py<Port>,
     link: GilCell<Link<ClientConnection<Message>>>,
     calls: GilCell<Slots<CallRef>>,
@@ -85,14 +85,14 @@ enum Action {
 impl ClientLink {
     pub(crate) fn new(
         py: Python<'_>,
-        subchannel: &Bound<'_, Subchannel>,
+        loop_channel: &Bound<'_, LoopChannel>,
         link: Link<ClientConnection<Message>>,
     ) -> PyResult<Py<Self>> {
         Py::new(
             py,
             Self {
-                subchannel: subchannel.clone().unbind(),
-                port: subchannel.get().port().clone_ref(py),
+                loop_channel: loop_channel.clone().unbind(),
+                port: loop_channel.get().port().clone_ref(py),
                 link: GilCell::new(link),
                 calls: GilCell::new(Slots::default()),
             },
@@ -189,7 +189,7 @@ impl ClientLink {
         let call = slf.get().calls.with(py, |calls| calls.take(id));
         drop(call);
         link::flush_later(slf);
-        Subchannel::calls_changed(slf.get().subchannel.bind(py));
+        LoopChannel::calls_changed(slf.get().loop_channel.bind(py));
     }
 
     pub(crate) fn peer(&self, py: Python<'_>) -> String {
@@ -308,18 +308,18 @@ impl Driven for ClientLink {
                         Call::on_ended(&call, initial, outcome, response);
                     }
                 }
-                Action::Settings => Subchannel::established(me.subchannel.bind(py), slf),
+                Action::Settings => LoopChannel::established(me.loop_channel.bind(py), slf),
                 Action::GoAway(code, debug) => {
                     if code != Code::Ok {
                         let peer = me.peer(py);
                         log(py, "went_away", (peer, debug));
                     }
-                    Subchannel::went_away(me.subchannel.bind(py), slf);
+                    LoopChannel::went_away(me.loop_channel.bind(py), slf);
                 }
             }
         }
         if ended {
-            Subchannel::calls_changed(me.subchannel.bind(py));
+            LoopChannel::calls_changed(me.loop_channel.bind(py));
         }
     }
 
@@ -342,7 +342,7 @@ impl Driven for ClientLink {
         let status = Status::new(Code::Unavailable, text.clone());
         me.link.with(py, |link| link.engine.close(&status));
         Self::dispatch(slf);
-        Subchannel::lost(me.subchannel.bind(py), slf, &text);
+        LoopChannel::lost(me.loop_channel.bind(py), slf, &text);
     }
 }
 
@@ -361,7 +361,7 @@ impl ClientLink {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.subchannel)?;
+        visit.call(&self.loop_channel)?;
         visit.call(&self.port)?;
         link::traverse(&self.link, &visit)?;
         self.calls.traverse(|calls| calls.values().try_for_each(|call| call.traverse(&visit)))

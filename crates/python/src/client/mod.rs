@@ -5,13 +5,14 @@ mod channel;
 mod classes;
 mod connecting;
 mod deadline;
+mod line;
 mod link;
+mod loop_channel;
 mod method;
 mod multicallable;
 mod operation;
 mod outcome;
 mod requests;
-mod subchannel;
 
 pub(crate) use call::Call;
 pub(crate) use channel::Channel;

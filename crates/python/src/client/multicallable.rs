@@ -2,9 +2,9 @@
 
 use super::call::{Call, Place, Style};
 use super::channel::Channel;
+use super::loop_channel::LoopChannel;
 use super::method::{Kind, Method, Request, SharedMethod};
 use super::requests::RequestTask;
-use super::subchannel::Subchannel;
 use crate::message::serialize;
 use crate::metadata;
 use crate::options::encoding_of;
@@ -42,7 +42,7 @@ impl MultiCallable {
         let py = slf.py();
         let me = slf.get();
         let channel = me.channel.get();
-        let subchannel = Channel::subchannel(me.channel.bind(py))?;
+        let loop_channel = Channel::loop_channel(me.channel.bind(py))?;
         let encoding = encoding_of(parameters.compression)?.unwrap_or(channel.config().encoding);
         let request = Request {
             method: me.method.clone_ref(py),
@@ -63,9 +63,7 @@ impl MultiCallable {
                 // Without a serializer it is the caller's mistake.
                 Err(error) if me.method.serializer.is_none() => return Err(error),
                 Err(cause) => {
-                    let deadline = request.deadline;
-                    let method = me.method.clone_ref(py);
-                    let call = Call::create(&subchannel, method, deadline, Place::Over, style)?;
+                    let call = Call::create(&loop_channel, request, None, Place::Over, style)?;
                     call.get().user_error(&call, cause, "Exception serializing request!");
                     return Ok(call);
                 }
@@ -75,12 +73,11 @@ impl MultiCallable {
         let call = if parameters.credentials.is_some_and(|credentials| !credentials.is_none()) {
             let text = "Established channel does not have a sufficient security level to transfer \
                         call credential.";
-            let method = me.method.clone_ref(py);
-            let call = Call::create(&subchannel, method, request.deadline, Place::Over, style)?;
+            let call = Call::create(&loop_channel, request, None, Place::Over, style)?;
             Call::fail(&call, Status::new(Code::Unauthenticated, text));
             call
         } else {
-            Subchannel::start(&subchannel, request, serialized.as_ref(), style)?
+            LoopChannel::start(&loop_channel, request, serialized.as_ref(), style)?
         };
         // A call that failed at once has nobody to cancel a task of its requests.
         if let Some(pump) = pump

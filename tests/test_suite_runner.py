@@ -1,0 +1,67 @@
+"""What runs grpcio's own tests: a crash or a hang costs one test, and what passed before is missed when it is lost."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from conformance.suite import process, table  # noqa: E402
+
+TESTS = """
+import os, threading, time, unittest
+import grpc
+
+class Test(unittest.TestCase):
+    def test_a_passes(self):
+        self.assertEqual(grpc.__name__, "oxgrpc")
+    def test_b_crashes(self):
+        os.abort()
+    def test_c_fails(self):
+        self.fail("as meant")
+    def test_d_hangs(self):
+        threading.Event().wait()
+    def test_e_is_skipped(self):
+        self.skipTest("as meant")
+    def test_f_needs_what_is_missing(self):
+        raise AttributeError("the synchronous API comes next")
+    def test_g_passes_last(self):
+        pass
+"""
+NAMES = [f"Test.{line.split()[1].partition('(')[0]}" for line in TESTS.splitlines() if "def test" in line]
+
+
+def runner(tree: Path) -> process.Runner:
+    paths = (ROOT / "conformance/preload", ROOT / "python", tree)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
+    return process.Runner(Path(sys.executable), tree, tree, environment)
+
+
+async def test_each_test_has_an_outcome_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "TEST_SECONDS", 2.0)
+    (tmp_path / "some_test.py").write_text(TESTS)
+    ran = await runner(tmp_path).run("some_test.py")
+    judged = table.judge("some_test.py", [*NAMES, "Test.test_that_is_gone"], ran)
+    words = [word for word, _ in judged.values()]
+    assert words == ["passed", "crashed", "failed", "hung", "skipped", table.SYNCHRONOUS, "passed", "not run"]
+    assert judged["Test.test_c_fails"][1] == "AssertionError: as meant"
+
+
+async def test_a_module_that_cannot_be_imported_says_why(tmp_path: Path) -> None:
+    (tmp_path / "some_test.py").write_text("from grpc import _nothing\n")
+    judged = table.judge("some_test.py", ["Test.test_x"], await runner(tmp_path).run("some_test.py"))
+    word, why = judged["Test.test_x"]
+    assert word == "not run"
+    assert "_nothing" in why
+
+
+def test_what_passed_before_is_missed() -> None:
+    before = {"aio": {"a_test.py": {"T.x": "passed", "T.y": "failed", "T.z": "passed"}}}
+    now = {"aio": {"a_test.py": {"T.x": "not run", "T.y": "passed", "T.z": "passed"}}}
+    assert table.lost(before, now) == [("aio", "a_test.py", "T.x")]
+    assert table.gained(before, now) == [("aio", "a_test.py", "T.y")]
