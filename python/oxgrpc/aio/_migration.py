@@ -11,6 +11,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
+from .. import _base_server as _sync
 from .._interfaces import RpcMethodHandler, Status
 from .._status import StatusCode
 from . import _base_server
@@ -157,3 +158,6 @@ class SyncServicerContext:
             return False
         self._context.add_done_callback(lambda _: callback())
         return True
+
+
+_sync.ServicerContext.register(SyncServicerContext)

@@ -360,8 +360,9 @@ impl ServicerContext {
         self.over(py).is_some()
     }
 
+    /// Whether it was over before it was finished, or the handler has set CANCELLED.
     fn cancelled(&self, py: Python<'_>) -> bool {
-        self.over(py) == Some(Over::Cancelled)
+        self.over(py) == Some(Over::Cancelled) || self.code_set(py) == Code::Cancelled
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
