@@ -219,7 +219,18 @@ async def initial_metadata_and_an_error(grpc: Any, context: Any, notes: Notes) -
 
 @experiment
 async def trailing_metadata_of_other_types(grpc: Any, context: Any, notes: Notes) -> None:
-    for metadata in (None, 5, "ab", [5], (("x-pair", 5),), [("x-list", "value")], {"x-dict": "value"}.items(), PAIR):
+    for metadata in (
+        None,
+        5,
+        {},
+        {"x-dict": "value"},
+        "ab",
+        [5],
+        (("x-pair", 5),),
+        [("x-list", "value")],
+        {"x-dict": "value"}.items(),
+        PAIR,
+    ):
         notes.append(await tried(lambda metadata=metadata: context.set_trailing_metadata(metadata)))
         notes.append(repr(context.trailing_metadata()))
     context.set_trailing_metadata(grpc.aio.Metadata(("x-object", "value")))

@@ -403,6 +403,10 @@ fn trailing(given: &Bound<'_, PyAny>) -> PyResult<Trailing> {
         )),
         false => error,
     };
+    // An empty one gives no pairs, nor do the others.
+    if given.is_instance_of::<PyDict>() {
+        return Err(invalid(PyTypeError::new_err(())));
+    }
     let pairs = given.py().get_type::<PyTuple>().call1((given,)).map_err(invalid)?;
     let metadata = metadata::outgoing(Some(&pairs)).map_err(invalid)?;
     Ok((metadata, pairs.cast_into::<PyTuple>()?.unbind()))
