@@ -38,6 +38,7 @@ check: $(VENV)/dev ## format, lint and type-check
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+	PATH=$(CURDIR)/$(VENV)/bin:$$PATH $(VENV)/bin/basedpyright --verifytypes oxgrpc --ignoreexternal
 
 bench: $(VENV)/release $(GRPCIO_VENV)/stamp ## measure against genuine grpcio and tonic (BENCH="--rounds 3 --json FILE")
 	cargo build --release --manifest-path benches/rivals/Cargo.toml

@@ -23,6 +23,16 @@ NEXT = GRPC_NEXT | {f"aio.{name}" for name in AIO_NEXT} | {f"experimental.{name}
 #: What is not as in grpcio: what it is here, and why. `None` for what is not here.
 DIFFERENT = {
     "aio.Server.stop": ("async (self, grace=None)", "as the documentation has it"),
+    **{
+        f"aio.{kind}Call{path}": (here, "asyncio.create_task(call) waits for the response")
+        for kind in ("UnaryUnary", "StreamUnary")
+        for path, here in {
+            "": "class(Awaitable, Coroutine, aio.Call, aio.RpcContext)",
+            ".close": "(self)",
+            ".send": "(self, value)",
+            ".throw": "(self, *args)",
+        }.items()
+    },
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, Generic
+from typing import TYPE_CHECKING, Any, Generic
 
 from ._base_call import Call, CallFuture, CallIterator
 from ._status import ChannelConnectivity, Compression
@@ -18,6 +18,9 @@ from ._typing import (
     Serialized,
     SerializingFunction,
 )
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class UnaryUnaryMultiCallable(Generic[RequestType, ResponseType], abc.ABC):
@@ -230,7 +233,7 @@ class Channel(abc.ABC):
         """Closes the channel: no new calls, and calls that are under way are cancelled. May be repeated."""
         raise NotImplementedError
 
-    def __enter__(self) -> Channel:
+    def __enter__(self) -> Self:
         """The channel itself."""
         raise NotImplementedError
 

@@ -6,7 +6,7 @@ import abc
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, runtime_checkable
 
-from ._typing import MetadatumType, RequestType, ResponseType
+from ._typing import HandledRequest, HandledResponse, MetadatumType
 
 
 class RpcError(Exception):
@@ -45,13 +45,13 @@ class Status(abc.ABC):
     trailing_metadata: Sequence[MetadatumType] | None
 
 
-class RpcMethodHandler(Generic[RequestType, ResponseType], abc.ABC):
+class RpcMethodHandler(Generic[HandledRequest, HandledResponse], abc.ABC):
     """How one method is handled: its kind, its serializers and, in the attribute of its kind, a function."""
 
     request_streaming: bool
     response_streaming: bool
-    request_deserializer: Callable[[bytes], RequestType] | None
-    response_serializer: Callable[[ResponseType], bytes] | None
+    request_deserializer: Callable[[bytes], HandledRequest] | None
+    response_serializer: Callable[[HandledResponse], bytes] | None
     unary_unary: Callable[..., Any] | None
     unary_stream: Callable[..., Any] | None
     stream_unary: Callable[..., Any] | None

@@ -1,5 +1,10 @@
 """A named pair of metadata: what a handler's ``invocation_metadata()`` is made of."""
 
-from collections import namedtuple
+from __future__ import annotations
 
-_Metadatum = namedtuple("_Metadatum", ("key", "value"))
+from typing import NamedTuple
+
+
+class _Metadatum(NamedTuple):
+    key: str
+    value: str | bytes

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, TypeVar, Union
 
+RequestType = TypeVar("RequestType")
+ResponseType = TypeVar("ResponseType")
+
+# Type variables with defaults (PEP 696) are for type checkers: Python has them since 3.13.
 if TYPE_CHECKING:
-    from typing_extensions import TypeVar
+    from typing_extensions import TypeVar as _TypeVar
 
-    # Classes without type arguments are classes of anything (PEP 696).
-    RequestType = TypeVar("RequestType", default=Any)
-    ResponseType = TypeVar("ResponseType", default=Any)
-    # A channel's methods take and give bytes, unless a serializer or deserializer says otherwise.
-    Serialized = TypeVar("Serialized", default=bytes)
-    Deserialized = TypeVar("Deserialized", default=bytes)
+    # A method handler without type arguments handles anything.
+    HandledRequest = _TypeVar("HandledRequest", default=Any)
+    HandledResponse = _TypeVar("HandledResponse", default=Any)
+    # What has no serializer or deserializer is bytes.
+    Serialized = _TypeVar("Serialized", default=bytes)
+    Deserialized = _TypeVar("Deserialized", default=bytes)
 else:
-    from typing import TypeVar
-
-    RequestType = TypeVar("RequestType")
-    ResponseType = TypeVar("ResponseType")
+    HandledRequest = TypeVar("HandledRequest")
+    HandledResponse = TypeVar("HandledResponse")
     Serialized = TypeVar("Serialized")
     Deserialized = TypeVar("Deserialized")
 

@@ -11,27 +11,55 @@ from ._interfaces import RpcMethodHandler as AbstractRpcMethodHandler
 from ._interfaces import ServiceRpcHandler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 
+    from . import aio
+    from ._base_server import ServicerContext
     from ._interfaces import HandlerCallDetails as HandlerCallDetailsProtocol
+    from ._typing import Deserialized, DeserializingFunction, RequestType, ResponseType, Serialized, SerializingFunction
+
+    # The functions of method handlers: asynchronous ones, and plain ones. Those that stream responses yield them, or
+    # write them to the context.
+    _UnaryUnary = (
+        Callable[[RequestType, aio.ServicerContext[RequestType, ResponseType]], Awaitable[ResponseType]]
+        | Callable[[RequestType, ServicerContext], ResponseType]
+    )
+    _UnaryStream = (
+        Callable[
+            [RequestType, aio.ServicerContext[RequestType, ResponseType]],
+            AsyncIterable[ResponseType] | Awaitable[None],
+        ]
+        | Callable[[RequestType, ServicerContext], Iterable[ResponseType]]
+    )
+    _StreamUnary = (
+        Callable[[AsyncIterator[RequestType], aio.ServicerContext[RequestType, ResponseType]], Awaitable[ResponseType]]
+        | Callable[[Iterator[RequestType], ServicerContext], ResponseType]
+    )
+    _StreamStream = (
+        Callable[
+            [AsyncIterator[RequestType], aio.ServicerContext[RequestType, ResponseType]],
+            AsyncIterable[ResponseType] | Awaitable[None],
+        ]
+        | Callable[[Iterator[RequestType], ServicerContext], Iterable[ResponseType]]
+    )
 
 
-class RpcMethodHandler(
-    namedtuple(
-        "_RpcMethodHandler",
-        (
-            "request_streaming",
-            "response_streaming",
-            "request_deserializer",
-            "response_serializer",
-            "unary_unary",
-            "unary_stream",
-            "stream_unary",
-            "stream_stream",
-        ),
+_RpcMethodHandler = namedtuple(
+    "_RpcMethodHandler",
+    (
+        "request_streaming",
+        "response_streaming",
+        "request_deserializer",
+        "response_serializer",
+        "unary_unary",
+        "unary_stream",
+        "stream_unary",
+        "stream_stream",
     ),
-    AbstractRpcMethodHandler,
-):
+)
+
+
+class RpcMethodHandler(_RpcMethodHandler, AbstractRpcMethodHandler[Any, Any]):
     """A method handler. A named tuple, because interceptors use ``_replace``."""
 
 
@@ -42,7 +70,7 @@ HandlerCallDetails = namedtuple("HandlerCallDetails", ("method", "invocation_met
 class DictionaryGenericHandler(ServiceRpcHandler):
     """Handles the methods of one service out of a mapping."""
 
-    def __init__(self, service: str, method_handlers: Mapping[str, AbstractRpcMethodHandler]) -> None:
+    def __init__(self, service: str, method_handlers: Mapping[str, AbstractRpcMethodHandler[Any, Any]]) -> None:
         self._name = service
         self._method_handlers = {
             _common.fully_qualified_method(service, method): handler for method, handler in method_handlers.items()
@@ -51,7 +79,7 @@ class DictionaryGenericHandler(ServiceRpcHandler):
     def service_name(self) -> str:
         return self._name
 
-    def service(self, handler_call_details: HandlerCallDetailsProtocol) -> AbstractRpcMethodHandler | None:
+    def service(self, handler_call_details: HandlerCallDetailsProtocol) -> AbstractRpcMethodHandler[Any, Any] | None:
         return self._method_handlers.get(handler_call_details.method)
 
 
@@ -72,43 +100,43 @@ def _method_handler(
 
 
 def unary_unary_rpc_method_handler(
-    behavior: Callable[..., Any],
-    request_deserializer: Callable[[bytes], Any] | None = None,
-    response_serializer: Callable[[Any], bytes] | None = None,
-) -> RpcMethodHandler:
+    behavior: _UnaryUnary[Deserialized, Serialized],
+    request_deserializer: DeserializingFunction[Deserialized] | None = None,
+    response_serializer: SerializingFunction[Serialized] | None = None,
+) -> AbstractRpcMethodHandler[Deserialized, Serialized]:
     """A handler ``behavior(request, context)`` that returns the response."""
     return _method_handler("unary_unary", behavior, request_deserializer, response_serializer)
 
 
 def unary_stream_rpc_method_handler(
-    behavior: Callable[..., Any],
-    request_deserializer: Callable[[bytes], Any] | None = None,
-    response_serializer: Callable[[Any], bytes] | None = None,
-) -> RpcMethodHandler:
+    behavior: _UnaryStream[Deserialized, Serialized],
+    request_deserializer: DeserializingFunction[Deserialized] | None = None,
+    response_serializer: SerializingFunction[Serialized] | None = None,
+) -> AbstractRpcMethodHandler[Deserialized, Serialized]:
     """A handler ``behavior(request, context)`` that yields responses, or writes them to the context."""
     return _method_handler("unary_stream", behavior, request_deserializer, response_serializer)
 
 
 def stream_unary_rpc_method_handler(
-    behavior: Callable[..., Any],
-    request_deserializer: Callable[[bytes], Any] | None = None,
-    response_serializer: Callable[[Any], bytes] | None = None,
-) -> RpcMethodHandler:
+    behavior: _StreamUnary[Deserialized, Serialized],
+    request_deserializer: DeserializingFunction[Deserialized] | None = None,
+    response_serializer: SerializingFunction[Serialized] | None = None,
+) -> AbstractRpcMethodHandler[Deserialized, Serialized]:
     """A handler ``behavior(request_iterator, context)`` that returns the response."""
     return _method_handler("stream_unary", behavior, request_deserializer, response_serializer)
 
 
 def stream_stream_rpc_method_handler(
-    behavior: Callable[..., Any],
-    request_deserializer: Callable[[bytes], Any] | None = None,
-    response_serializer: Callable[[Any], bytes] | None = None,
-) -> RpcMethodHandler:
+    behavior: _StreamStream[Deserialized, Serialized],
+    request_deserializer: DeserializingFunction[Deserialized] | None = None,
+    response_serializer: SerializingFunction[Serialized] | None = None,
+) -> AbstractRpcMethodHandler[Deserialized, Serialized]:
     """A handler ``behavior(request_iterator, context)`` that yields responses, or writes them to the context."""
     return _method_handler("stream_stream", behavior, request_deserializer, response_serializer)
 
 
 def method_handlers_generic_handler(
-    service: str, method_handlers: Mapping[str, AbstractRpcMethodHandler]
+    service: str, method_handlers: Mapping[str, AbstractRpcMethodHandler[Any, Any]]
 ) -> DictionaryGenericHandler:
     """A generic handler for the methods of ``service``, by their names."""
     return DictionaryGenericHandler(service, method_handlers)

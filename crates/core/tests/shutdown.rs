@@ -9,7 +9,7 @@ use common::field;
 use common::server::{STREAM, Server, UNARY};
 use oxgrpc_core::{
     ClientEvent, Code, Engine, ErrorCode, Metadata, Sent, ServerEvent, StartError, Status,
-    UsageError,
+    Unseen, UsageError,
 };
 use oxgrpc_testkit::frame::*;
 use oxgrpc_testkit::grpc::message;
@@ -75,6 +75,50 @@ fn a_refused_stream_is_unavailable_and_others_go_on() {
     client.send(response(3)).send(data(3, message("x"))).send(trailers(3));
     assert_eq!(client.status(other).0, Code::Ok);
     assert_eq!(client.engine.can_start(), Ok(()));
+}
+
+/// What a transparent retry asks: has the server's program seen the call (gRFC A6)?
+#[test]
+fn a_call_that_the_server_has_not_seen_says_so() {
+    let mut client = Client::new();
+    let (taken, above, refused) = (client.unary(), client.unary(), client.unary());
+    let (reset_otherwise, answered, left) = (client.unary(), client.unary(), client.unary());
+    client.frames();
+    client.send(reset(5, 7)).send(reset(7, 8)).send(go_away(11, 0, "")).send(go_away(1, 0, ""));
+    client.send(trailers(1));
+    let unseen = |client: &mut Client, call| {
+        client.engine.take_outcome(call).expect("it has ended").unseen
+    };
+    assert_eq!(unseen(&mut client, taken), None);
+    assert_eq!(unseen(&mut client, above), Some(Unseen::Refused));
+    assert_eq!(unseen(&mut client, refused), Some(Unseen::Refused));
+    assert_eq!(unseen(&mut client, reset_otherwise), None);
+    assert_eq!(unseen(&mut client, answered), Some(Unseen::Refused));
+    assert_eq!(unseen(&mut client, left), Some(Unseen::Refused));
+}
+
+#[test]
+fn a_call_whose_first_octet_never_left_was_not_seen() {
+    let mut client = Client::new();
+    let gone = client.unary();
+    client.frames();
+    let (partly, not_at_all) = (client.unary(), client.unary());
+    client.engine.http_mut().advance(1);
+    client.engine.close(&Status::new(Code::Unavailable, "lost"));
+    for (call, unseen) in [(gone, None), (partly, None), (not_at_all, Some(Unseen::NeverLeft))] {
+        let outcome = client.engine.take_outcome(call).expect("it has ended");
+        assert_eq!((outcome.status.code, outcome.unseen), (Code::Unavailable, unseen));
+    }
+}
+
+#[test]
+fn a_call_that_a_goaway_overtakes_before_it_is_written_never_left() {
+    let mut client = Client::new();
+    client.frames();
+    let call = client.unary();
+    client.send(go_away(0, 0, ""));
+    let outcome = client.engine.take_outcome(call).expect("it has ended");
+    assert_eq!(outcome.unseen, Some(Unseen::NeverLeft));
 }
 
 #[test]

@@ -78,6 +78,10 @@ pub struct Connection {
     pub(crate) send_window: SendWindow,
     pub(crate) next_stream: u32,
     pub(crate) output: Output,
+    /// Octets that the transport has taken.
+    pub(crate) written: u64,
+    /// HEADERS and DATA that were sent.
+    pub(crate) content_frames: u64,
     /// Streams with something to send and a window to send it in, each once, in the order of their turns.
     pub(crate) line: VecDeque<StreamKey>,
     /// Streams whose queue has emptied since the caller last asked.
@@ -136,6 +140,8 @@ impl Connection {
             send_window: SendWindow::new(DEFAULT_WINDOW),
             next_stream: if role == Role::Client { 1 } else { 2 },
             output,
+            written: 0,
+            content_frames: 0,
             line: VecDeque::new(),
             sent: VecDeque::new(),
             queued: 0,
@@ -387,6 +393,16 @@ impl Connection {
             && self.output.len() < self.config.max_output_bytes + MAX_UNREAD_ANSWERS
     }
 
+    /// Octets that the transport has taken since the beginning.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// How many HEADERS and DATA frames have been sent since the beginning.
+    pub fn content_frames(&self) -> u64 {
+        self.content_frames
+    }
+
     /// Octets that wait for the socket.
     pub fn output_len(&self) -> usize {
         self.output.len()
@@ -399,6 +415,7 @@ impl Connection {
 
     /// The first `octets` octets of the output have been written.
     pub fn advance(&mut self, octets: usize) {
+        self.written += octets as u64;
         self.output.advance(octets);
     }
 

@@ -141,6 +141,7 @@ impl Connection {
         if entry.queue.is_empty() && (len == 0 || fits && self.line.is_empty()) {
             entry.send_window.consume(len);
             self.send_window.consume(len);
+            self.content_frames += 1;
             let buffer = self.output.buffer();
             data::head(stream.id(), len as u32, end_stream).write(buffer);
             buffer.extend_from_slice(head);
@@ -219,6 +220,7 @@ impl Connection {
         entry.send_window.consume(len);
         self.send_window.consume(len);
         self.queued -= len;
+        self.content_frames += 1;
         if !empties {
             self.line.push_back(key);
             return;
@@ -263,6 +265,7 @@ impl Connection {
     }
 
     fn write_headers(&mut self, id: u32, list: HeaderList<'_>, end_stream: bool) {
+        self.content_frames += 1;
         let out = self.output.buffer();
         let at = headers::reserve_head(out);
         self.encoder.begin(out);

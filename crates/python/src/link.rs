@@ -1,4 +1,4 @@
-//! A connection on an event loop: a socket and an engine, driven by the loop's readiness callbacks.
+//! A connection on an event loop: a stream and an engine, driven by the loop's readiness callbacks.
 //!
 //! Client and server differ in what an event means; how octets move, when the loop is asked about the socket and how a
 //! connection ends is the same and is here. One thread, no queue: a callback reads, the engine's events wake tasks, and
@@ -9,7 +9,7 @@ use crate::gil::GilCell;
 use crate::port::Port;
 use crate::server::ServerLink;
 use oxgrpc_core::{Engine, Violation};
-use oxgrpc_io::{Address, Socket};
+use oxgrpc_io::{Address, Stream};
 use pyo3::PyClass;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -22,6 +22,9 @@ use std::time::{Duration, Instant};
 
 /// Octets read in one go before the loop gets its turn.
 const TURN_INPUT: usize = 1 << 20;
+
+/// Reads in one go, however little they give: TLS records may be empty.
+const TURN_READS: usize = 32;
 
 /// Further reads in one go, while it is not known whether the transport has failed.
 const LOOKS: usize = 4;
@@ -47,10 +50,10 @@ pub(crate) enum End {
     Failed(io::Error),
 }
 
-/// A socket and an engine.
+/// A stream and an engine.
 pub(crate) struct Link<E> {
     pub(crate) engine: E,
-    socket: Option<Socket>,
+    stream: Option<Stream>,
     peer: Address,
     /// The start of a frame that is not whole.
     rest: Vec<u8>,
@@ -65,11 +68,12 @@ pub(crate) struct Link<E> {
 }
 
 impl<E: Engine> Link<E> {
-    pub(crate) fn new(engine: E, socket: Socket) -> Self {
+    pub(crate) fn new(engine: E, stream: impl Into<Stream>) -> Self {
+        let stream = stream.into();
         Self {
             engine,
-            peer: socket.peer().clone(),
-            socket: Some(socket),
+            peer: stream.peer().clone(),
+            stream: Some(stream),
             rest: Vec::new(),
             dirty: false,
             reads: false,
@@ -86,30 +90,40 @@ impl<E: Engine> Link<E> {
 
     /// Whether the connection can carry anything more.
     pub(crate) fn is_open(&self) -> bool {
-        self.socket.is_some() && !self.lingers
+        self.stream.is_some() && !self.lingers
     }
 
     pub(crate) fn output_len(&self) -> usize {
         self.engine.http().output_len()
     }
 
+    /// Whether all output has been written.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.output_len() == 0 && !self.stream.as_ref().is_some_and(Stream::has_pending)
+    }
+
     /// Makes the loop see the end of a connection that another thread's loop drives.
     pub(crate) fn shut_down(&self) {
-        if let Some(socket) = &self.socket {
-            socket.shut_down();
+        if let Some(stream) = &self.stream {
+            stream.shut_down();
         }
     }
 
     /// Reads until the socket is empty or enough has come for one turn, and takes in what came.
     fn pull(&mut self, buffer: &mut Vec<u8>, now: Instant) -> Result<(), End> {
         let mut total = 0;
+        let mut reads = 0;
         self.unproven = false;
-        while total < TURN_INPUT {
+        // What is decrypted already is taken in any case: the loop does not know of it.
+        while total < TURN_INPUT && reads < TURN_READS
+            || self.stream.as_ref().is_some_and(Stream::has_buffered)
+        {
+            reads += 1;
             let room = buffer.len() - self.rest.len();
             let len = self.pull_once(buffer, now)?;
             total += len;
             // A read that does not fill the buffer has emptied the socket.
-            if len < room {
+            if self.stream.as_ref().is_none_or(|stream| stream.is_drained(len, room)) {
                 break;
             }
         }
@@ -118,13 +132,17 @@ impl<E: Engine> Link<E> {
 
     /// Reads once; returns how much came.
     fn pull_once(&mut self, buffer: &mut Vec<u8>, now: Instant) -> Result<usize, End> {
-        let Some(socket) = &self.socket else { return Ok(0) };
+        let Some(stream) = &mut self.stream else { return Ok(0) };
         let kept = self.rest.len();
         if buffer.len() < 2 * kept {
             buffer.resize(2 * kept, 0);
         }
-        let len = match socket.read(&mut buffer[kept..]) {
-            Ok(None) => return Ok(0),
+        let len = match stream.read(&mut buffer[kept..]) {
+            Ok(None) => {
+                // A handshake that goes on is to be answered.
+                self.unproven |= stream.take_heard();
+                return Ok(0);
+            }
             Ok(Some(0)) => return Err(End::Closed(self.engine.http().end_of_input(kept))),
             Ok(Some(len)) => len,
             Err(error) => return Err(End::Failed(error)),
@@ -145,21 +163,21 @@ impl<E: Engine> Link<E> {
     /// Writes what there is. `true`: the socket is full, or there is still more.
     fn push(&mut self) -> Result<bool, End> {
         self.dirty = false;
-        let Some(socket) = &self.socket else { return Ok(false) };
+        let Some(stream) = &mut self.stream else { return Ok(false) };
         let http = self.engine.http_mut();
         let mut written = 0;
         loop {
             http.fill();
             if http.output_len() == 0 {
-                return Ok(false);
+                return stream.flush().map_err(End::Failed);
             }
             if written >= WRITE {
                 return Ok(true);
             }
             let mut slices = [IoSlice::new(&[]); 64];
             let count = http.slices(&mut slices);
-            match socket.write(&slices[..count]) {
-                Ok(None) => return Ok(true),
+            match stream.write(&slices[..count]) {
+                Ok(None) => return Ok(stream.is_blocked()),
                 Ok(Some(len)) => {
                     self.unproven = false;
                     written += len;
@@ -334,8 +352,8 @@ pub(crate) fn linger<L: Driven>(slf: &Bound<'_, L>) {
     let py = slf.py();
     slf.get().link().with(py, |link| {
         link.lingers = true;
-        if let Some(socket) = &link.socket {
-            socket.shut_down_write();
+        if let Some(stream) = &mut link.stream {
+            stream.shut_down_write();
         }
     });
     set_timer(slf, Instant::now() + LINGER);
@@ -344,19 +362,20 @@ pub(crate) fn linger<L: Driven>(slf: &Bound<'_, L>) {
 /// Closes the socket.
 pub(crate) fn close<L: Driven>(slf: &Bound<'_, L>) {
     let py = slf.py();
-    let (socket, reads, writes, timer) = slf.get().link().with(py, |link| {
-        let armed = (link.socket.take(), link.reads, link.writes, link.timer.take());
+    let (stream, reads, writes, timer) = slf.get().link().with(py, |link| {
+        let armed = (link.stream.take(), link.reads, link.writes, link.timer.take());
         (link.reads, link.writes) = (false, false);
         armed
     });
-    let Some(socket) = socket else { return };
+    let Some(mut stream) = stream else { return };
+    stream.say_goodbye();
     let event_loop = slf.get().port().event_loop.bind(py);
     // A closed loop refuses, and has forgotten the socket anyway.
     if reads {
-        let _ = event_loop.call_method1(intern!(py, "remove_reader"), (socket.as_raw_fd(),));
+        let _ = event_loop.call_method1(intern!(py, "remove_reader"), (stream.as_raw_fd(),));
     }
     if writes {
-        let _ = event_loop.call_method1(intern!(py, "remove_writer"), (socket.as_raw_fd(),));
+        let _ = event_loop.call_method1(intern!(py, "remove_writer"), (stream.as_raw_fd(),));
     }
     if let Some((_, handle)) = timer {
         let _ = handle.call_method0(py, intern!(py, "cancel"));
@@ -367,7 +386,7 @@ pub(crate) fn close<L: Driven>(slf: &Bound<'_, L>) {
 fn update_interest<L: Driven>(slf: &Bound<'_, L>, blocked: bool) {
     let py = slf.py();
     let change = slf.get().link().with(py, |link| {
-        let fd = link.socket.as_ref()?.as_raw_fd();
+        let fd = link.stream.as_ref()?.as_raw_fd();
         let reads = link.lingers || link.engine.http().wants_read();
         let read = (reads != link.reads).then_some(reads);
         let write = (blocked != link.writes).then_some(blocked);

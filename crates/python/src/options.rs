@@ -3,7 +3,7 @@
 //! One that is not known here is left alone, as grpcio does, and named once in the log at DEBUG.
 
 use crate::names::names;
-use oxgrpc_core::{BackoffOptions, Config, Encoding, MessageLimits};
+use oxgrpc_core::{BackoffOptions, Config, Encoding, KeepaliveOptions, MessageLimits};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use std::time::Duration;
@@ -23,6 +23,14 @@ pub(crate) struct Options {
     pub(crate) limits: MessageLimits,
     /// `grpc.initial_reconnect_backoff_ms`, `grpc.min_reconnect_backoff_ms`, `grpc.max_reconnect_backoff_ms`.
     pub(crate) backoff: BackoffOptions,
+    /// `grpc.keepalive_time_ms`; `None` where none was given, or one that means never.
+    pub(crate) keepalive_time: Option<Duration>,
+    /// `grpc.keepalive_timeout_ms`.
+    pub(crate) keepalive_timeout: Duration,
+    /// `grpc.keepalive_permit_without_calls`.
+    pub(crate) keepalive_permit_without_calls: bool,
+    /// `grpc.http2.max_pings_without_data`.
+    pub(crate) max_pings_without_data: u32,
     /// `grpc.default_authority`.
     pub(crate) authority: Option<String>,
     /// `grpc.primary_user_agent`: stands before our own.
@@ -43,6 +51,10 @@ impl Default for Options {
             hard_metadata_bytes: None,
             limits: MessageLimits::default(),
             backoff: BackoffOptions::default(),
+            keepalive_time: None,
+            keepalive_timeout: Duration::from_secs(20),
+            keepalive_permit_without_calls: false,
+            max_pings_without_data: 2,
             authority: None,
             primary_user_agent: None,
             secondary_user_agent: None,
@@ -108,6 +120,19 @@ impl Options {
             "grpc.initial_reconnect_backoff_ms" => self.backoff.initial = milliseconds()?,
             "grpc.min_reconnect_backoff_ms" => self.backoff.connect_timeout = milliseconds()?,
             "grpc.max_reconnect_backoff_ms" => self.backoff.max = milliseconds()?,
+            "grpc.keepalive_time_ms" => {
+                // What does not fit into grpcio's int is its "never".
+                let ms = i32::try_from(integer(key, value)?).unwrap_or(i32::MAX);
+                self.keepalive_time =
+                    (ms != i32::MAX).then(|| Duration::from_millis(ms.max(1) as u64));
+            }
+            "grpc.keepalive_timeout_ms" => self.keepalive_timeout = milliseconds()?,
+            "grpc.keepalive_permit_without_calls" => {
+                self.keepalive_permit_without_calls = integer(key, value)? != 0;
+            }
+            "grpc.http2.max_pings_without_data" => {
+                self.max_pings_without_data = u32::try_from(integer(key, value)?).unwrap_or(0);
+            }
             "grpc.default_authority" => self.authority = Some(value.extract()?),
             "grpc.primary_user_agent" => self.primary_user_agent = Some(value.extract()?),
             "grpc.secondary_user_agent" => self.secondary_user_agent = Some(value.extract()?),
@@ -121,6 +146,16 @@ impl Options {
             }
         }
         Ok(())
+    }
+
+    /// How connections are kept alive, if they are.
+    pub(crate) fn keepalive(&self) -> Option<KeepaliveOptions> {
+        Some(KeepaliveOptions {
+            time: self.keepalive_time?,
+            timeout: self.keepalive_timeout,
+            permit_without_calls: self.keepalive_permit_without_calls,
+            max_pings_without_data: self.max_pings_without_data,
+        })
     }
 
     /// The `user-agent` that a channel sends.

@@ -6,7 +6,7 @@ What a multicallable returns is an instance of them. Subclass them for a call of
 from __future__ import annotations
 
 import abc
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Coroutine, Generator
 from typing import Any, Generic
 
 from .. import _native
@@ -72,7 +72,35 @@ class Call(RpcContext, metaclass=abc.ABCMeta):
         """
 
 
-class UnaryUnaryCall(Call, Generic[RequestType, ResponseType], metaclass=abc.ABCMeta):
+class _Awaited(Coroutine[Any, Any, ResponseType]):
+    """A call that is awaited is its own coroutine, so that ``asyncio.create_task(call)`` waits for its response."""
+
+    _steps: Generator[Any, Any, ResponseType] | None = None
+
+    def _begun(self) -> Generator[Any, Any, ResponseType]:
+        if self._steps is None:
+            self._steps = self.__await__()
+        return self._steps
+
+    def send(self, value: Any) -> Any:
+        """Goes on to wait for the response: what an event loop calls."""
+        return self._begun().send(value)
+
+    def throw(self, *args: Any) -> Any:
+        """Raises an exception where the response is waited for: what an event loop calls to cancel."""
+        return self._begun().throw(*args)
+
+    def close(self) -> None:
+        """Waits no more."""
+        if self._steps is not None:
+            self._steps.close()
+
+    @abc.abstractmethod
+    def __await__(self) -> Generator[Any, None, ResponseType]:
+        """Waits for the response."""
+
+
+class UnaryUnaryCall(Call, _Awaited[ResponseType], Generic[RequestType, ResponseType], metaclass=abc.ABCMeta):
     """A call with one request and one response."""
 
     @abc.abstractmethod
@@ -104,7 +132,7 @@ class UnaryStreamCall(Call, Generic[RequestType, ResponseType], metaclass=abc.AB
         """
 
 
-class StreamUnaryCall(Call, Generic[RequestType, ResponseType], metaclass=abc.ABCMeta):
+class StreamUnaryCall(Call, _Awaited[ResponseType], Generic[RequestType, ResponseType], metaclass=abc.ABCMeta):
     """A call with a stream of requests and one response."""
 
     @abc.abstractmethod

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import abc
 from types import TracebackType
-from typing import Any, Generic
+from typing import TYPE_CHECKING, Any, Generic
 
 from .. import _native
 from .._status import ChannelConnectivity, Compression
 from . import _base_call
 from ._typing import (
+    Deserialized,
     DeserializingFunction,
     MetadataType,
     RequestIterableType,
     RequestType,
     ResponseType,
+    Serialized,
     SerializingFunction,
 )
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class UnaryUnaryMultiCallable(Generic[RequestType, ResponseType], abc.ABC):
@@ -110,7 +115,7 @@ class Channel(abc.ABC):
     """
 
     @abc.abstractmethod
-    async def __aenter__(self) -> Channel:
+    async def __aenter__(self) -> Self:
         """The channel itself."""
 
     @abc.abstractmethod
@@ -146,10 +151,10 @@ class Channel(abc.ABC):
     def unary_unary(
         self,
         method: str,
-        request_serializer: SerializingFunction | None = None,
-        response_deserializer: DeserializingFunction | None = None,
+        request_serializer: SerializingFunction[Serialized] | None = None,
+        response_deserializer: DeserializingFunction[Deserialized] | None = None,
         _registered_method: bool | None = False,
-    ) -> UnaryUnaryMultiCallable[Any, Any]:
+    ) -> UnaryUnaryMultiCallable[Serialized, Deserialized]:
         """A method with one request and one response.
 
         Args:
@@ -162,30 +167,30 @@ class Channel(abc.ABC):
     def unary_stream(
         self,
         method: str,
-        request_serializer: SerializingFunction | None = None,
-        response_deserializer: DeserializingFunction | None = None,
+        request_serializer: SerializingFunction[Serialized] | None = None,
+        response_deserializer: DeserializingFunction[Deserialized] | None = None,
         _registered_method: bool | None = False,
-    ) -> UnaryStreamMultiCallable[Any, Any]:
+    ) -> UnaryStreamMultiCallable[Serialized, Deserialized]:
         """A method with one request and a stream of responses; parameters as for :meth:`unary_unary`."""
 
     @abc.abstractmethod
     def stream_unary(
         self,
         method: str,
-        request_serializer: SerializingFunction | None = None,
-        response_deserializer: DeserializingFunction | None = None,
+        request_serializer: SerializingFunction[Serialized] | None = None,
+        response_deserializer: DeserializingFunction[Deserialized] | None = None,
         _registered_method: bool | None = False,
-    ) -> StreamUnaryMultiCallable[Any, Any]:
+    ) -> StreamUnaryMultiCallable[Serialized, Deserialized]:
         """A method with a stream of requests and one response; parameters as for :meth:`unary_unary`."""
 
     @abc.abstractmethod
     def stream_stream(
         self,
         method: str,
-        request_serializer: SerializingFunction | None = None,
-        response_deserializer: DeserializingFunction | None = None,
+        request_serializer: SerializingFunction[Serialized] | None = None,
+        response_deserializer: DeserializingFunction[Deserialized] | None = None,
         _registered_method: bool | None = False,
-    ) -> StreamStreamMultiCallable[Any, Any]:
+    ) -> StreamStreamMultiCallable[Serialized, Deserialized]:
         """A method with streams both ways; parameters as for :meth:`unary_unary`."""
 
 

@@ -15,13 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
+    from typing_extensions import Self
+
     from ._base_channel import (
         StreamStreamMultiCallable,
         StreamUnaryMultiCallable,
         UnaryStreamMultiCallable,
         UnaryUnaryMultiCallable,
     )
-    from ._typing import ChannelArgumentType, DeserializingFunction, SerializingFunction
+    from ._typing import ChannelArgumentType, Deserialized, DeserializingFunction, Serialized, SerializingFunction
 
 
 class Channel(_base_channel.Channel):
@@ -39,7 +41,7 @@ class Channel(_base_channel.Channel):
         self._native = _native.Channel(target, options, compression)
         self._closed = False
 
-    async def __aenter__(self) -> Channel:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
@@ -81,37 +83,37 @@ class Channel(_base_channel.Channel):
     def unary_unary(
         self,
         method: str,
-        request_serializer: SerializingFunction | None = None,
-        response_deserializer: DeserializingFunction | None = None,
+        request_serializer: SerializingFunction[Serialized] | None = None,
+        response_deserializer: DeserializingFunction[Deserialized] | None = None,
         _registered_method: bool | None = False,
-    ) -> UnaryUnaryMultiCallable[Any, Any]:
+    ) -> UnaryUnaryMultiCallable[Serialized, Deserialized]:
         return self._native.unary_unary(method, request_serializer, response_deserializer)
 
     def unary_stream(
         self,
         method: str,
-        request_serializer: SerializingFunction | None = None,
-        response_deserializer: DeserializingFunction | None = None,
+        request_serializer: SerializingFunction[Serialized] | None = None,
+        response_deserializer: DeserializingFunction[Deserialized] | None = None,
         _registered_method: bool | None = False,
-    ) -> UnaryStreamMultiCallable[Any, Any]:
+    ) -> UnaryStreamMultiCallable[Serialized, Deserialized]:
         return self._native.unary_stream(method, request_serializer, response_deserializer)
 
     def stream_unary(
         self,
         method: str,
-        request_serializer: SerializingFunction | None = None,
-        response_deserializer: DeserializingFunction | None = None,
+        request_serializer: SerializingFunction[Serialized] | None = None,
+        response_deserializer: DeserializingFunction[Deserialized] | None = None,
         _registered_method: bool | None = False,
-    ) -> StreamUnaryMultiCallable[Any, Any]:
+    ) -> StreamUnaryMultiCallable[Serialized, Deserialized]:
         return self._native.stream_unary(method, request_serializer, response_deserializer)
 
     def stream_stream(
         self,
         method: str,
-        request_serializer: SerializingFunction | None = None,
-        response_deserializer: DeserializingFunction | None = None,
+        request_serializer: SerializingFunction[Serialized] | None = None,
+        response_deserializer: DeserializingFunction[Deserialized] | None = None,
         _registered_method: bool | None = False,
-    ) -> StreamStreamMultiCallable[Any, Any]:
+    ) -> StreamStreamMultiCallable[Serialized, Deserialized]:
         return self._native.stream_stream(method, request_serializer, response_deserializer)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import enum
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from .._interfaces import RpcError
 from .._status import StatusCode
@@ -27,10 +28,12 @@ class InternalError(BaseError):
     """Something is wrong in the library."""
 
 
-class EOFType:
-    """The type of :data:`EOF`."""
+class EOFType(enum.Enum):
+    """The type of :data:`EOF`, which is one of a kind: a type checker knows what ``is not EOF`` leaves."""
 
-    def __bool__(self) -> bool:
+    EOF = "EOF"
+
+    def __bool__(self) -> Literal[False]:
         return False
 
     def __len__(self) -> int:
@@ -41,7 +44,7 @@ class EOFType:
 
 
 #: What ``read()`` returns at the end of a stream. It is false.
-EOF = EOFType()
+EOF: Final = EOFType.EOF
 
 
 class AioRpcError(RpcError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, ItemsView, Iterable, Iterator, KeysView, Sequence, ValuesView
-from typing import Union
+from typing import ClassVar, Union
 
 MetadataKey = str
 MetadataValue = Union[str, bytes]
@@ -18,7 +18,7 @@ class Metadata(Collection[MetadatumType]):
     values, the others ``str``.
     """
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None]  # type: ignore[assignment]  # it can change
 
     def __init__(self, *args: MetadatumType) -> None:
         self._metadata: dict[MetadataKey, list[MetadataValue]] = {}

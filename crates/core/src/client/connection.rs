@@ -1,10 +1,11 @@
 //! The client's end of a connection: the calls started on it (PROTOCOL-HTTP2.md).
 
-use super::{ClientEvent, ClientOptions, Outcome, Request, StartError};
+use super::{ClientEvent, ClientOptions, Outcome, Request, StartError, Unseen};
 use crate::compression::Encoding;
 use crate::deadline::Deadlines;
 use crate::engine::Engine;
 use crate::headers::{Pair, parse_response, parse_trailers, prepare_request, with_metadata};
+use crate::keepalive::{Keepalive, Probe};
 use crate::message::MessageBuffer;
 use crate::metadata::Metadata;
 use crate::status::{Code, Status};
@@ -39,7 +40,12 @@ struct Side {
     unary_response: bool,
     /// Messages that have come, counted up to two.
     responses: u8,
+    /// How much the transport takes before the call's first octet.
+    begins_at: u64,
 }
+
+/// What our PINGs carry; that anything comes is what counts.
+const KEEPALIVE_PING: [u8; 8] = *b"oxgrpc\0\x02";
 
 /// Header lists that are kept. A program has fewer methods; a proxy may have any number of them.
 const MAX_PATHS: usize = 1024;
@@ -53,6 +59,7 @@ pub struct ClientConnection<B> {
     /// The header lists of the methods that are called, at most [`MAX_PATHS`] of them.
     paths: HashMap<Box<[u8]>, Prepared>,
     deadlines: Deadlines<CallId>,
+    keepalive: Option<Keepalive>,
     events: VecDeque<ClientEvent>,
 }
 
@@ -62,6 +69,7 @@ impl<B: MessageBuffer> ClientConnection<B> {
         let http = Connection::new(Role::Client, options.http.clone());
         Self {
             transport: Transport::new(http, options.limits),
+            keepalive: options.keepalive.map(Keepalive::new),
             options,
             paths: HashMap::new(),
             deadlines: Deadlines::default(),
@@ -87,7 +95,8 @@ impl<B: MessageBuffer> ClientConnection<B> {
             Some(deadline) if deadline > now => Some(timeout::encode(deadline - now)),
             Some(_) => return Err(StartError::Failed(deadline_exceeded())),
         };
-        let mut own: [Pair<'_>; 2] = [(b"", b"", Indexing::Literal); 2];
+        let previous_attempts;
+        let mut own: [Pair<'_>; 3] = [(b"", b"", Indexing::Literal); 3];
         let mut count = 0;
         if let Some(timeout) = &timeout {
             own[count] = (b"grpc-timeout", timeout.as_bytes(), Indexing::Literal);
@@ -96,6 +105,12 @@ impl<B: MessageBuffer> ClientConnection<B> {
         if request.encoding != Encoding::Identity {
             let name = request.encoding.name().as_bytes();
             own[count] = (b"grpc-encoding", name, Indexing::Always);
+            count += 1;
+        }
+        if request.previous_attempts > 0 {
+            previous_attempts = request.previous_attempts.to_string();
+            let value = previous_attempts.as_bytes();
+            own[count] = (b"grpc-previous-rpc-attempts", value, Indexing::Literal);
             count += 1;
         }
         let options = &self.options;
@@ -114,6 +129,7 @@ impl<B: MessageBuffer> ClientConnection<B> {
         let prepared = self.paths.get_mut(request.path);
         let tag = self.transport.next_tag();
         let http = &mut self.transport.http;
+        let begins_at = http.written() + http.output_len() as u64;
         let stream = with_metadata(&own[..count], request.metadata, |fields| {
             let list = HeaderList { prepared, fields };
             if let Some((size, limit)) = http.exceeds_peer_limit(&list) {
@@ -129,10 +145,12 @@ impl<B: MessageBuffer> ClientConnection<B> {
                 initial: Metadata::new(),
                 unary_response: request.unary_response,
                 responses: 0,
+                begins_at,
             },
         );
         if let Some(call) = self.transport.get_mut(id) {
             call.send_encoding = request.encoding;
+            call.limits = request.limits.unwrap_or(call.limits);
             call.reading = request.unary_response;
         }
         if let Some(deadline) = request.deadline {
@@ -192,6 +210,7 @@ impl<B: MessageBuffer> ClientConnection<B> {
                 status: outcome.status.clone(),
                 trailing: std::mem::take(&mut outcome.trailing),
                 is_remote: outcome.is_remote,
+                unseen: outcome.unseen,
             }),
             _ => None,
         }
@@ -249,7 +268,7 @@ impl<B: MessageBuffer> ClientConnection<B> {
         if status.is_ok() && call.side.unary_response && call.side.responses == 0 {
             status = not_one_response("no response");
         }
-        self.end_with(id, Outcome { status, trailing, is_remote: true });
+        self.end_with(id, Outcome { status, trailing, is_remote: true, unseen: None });
     }
 
     fn on_go_away(&mut self, last_stream: u32, code: ErrorCode, debug: &[u8]) {
@@ -258,7 +277,8 @@ impl<B: MessageBuffer> ClientConnection<B> {
             if self.transport.get(id).is_some_and(|call| call.stream.id() > last_stream) {
                 let text =
                     format!("The server goes away and did not take the call: {code} {debug}");
-                self.end(id, Status::new(Code::Unavailable, text));
+                let why = if self.has_left(id) { Unseen::Refused } else { Unseen::NeverLeft };
+                self.end_with(id, Outcome::unseen(Status::new(Code::Unavailable, text), why));
             }
         }
         self.events.push_back(ClientEvent::GoAway { code, debug });
@@ -272,7 +292,7 @@ impl<B: MessageBuffer> ClientConnection<B> {
 
     /// Ends a call with a status of our own.
     fn end(&mut self, id: CallId, status: Status) {
-        self.end_with(id, Outcome { status, trailing: Metadata::new(), is_remote: false });
+        self.end_with(id, Outcome::local(status));
     }
 
     fn end_with(&mut self, id: CallId, outcome: Outcome) {
@@ -292,8 +312,18 @@ impl<B: MessageBuffer> ClientConnection<B> {
     pub fn close(&mut self, status: &Status) {
         self.transport.http.discard_output();
         for id in self.transport.ids() {
-            self.end(id, status.clone());
+            let outcome = match self.has_left(id) {
+                true => Outcome::local(status.clone()),
+                false => Outcome::unseen(status.clone(), Unseen::NeverLeft),
+            };
+            self.end_with(id, outcome);
         }
+    }
+
+    /// Whether anything of a call was written.
+    fn has_left(&self, id: CallId) -> bool {
+        let written = self.transport.http.written();
+        self.transport.get(id).is_some_and(|call| call.side.begins_at < written)
     }
 
     /// The next event.
@@ -315,6 +345,9 @@ impl<B: MessageBuffer> Engine for ClientConnection<B> {
     }
 
     fn receive(&mut self, input: &mut &[u8], now: Instant) -> Result<(), Violation> {
+        if let Some(keepalive) = &mut self.keepalive {
+            keepalive.received(now);
+        }
         while let Some(event) = self.transport.http.receive(input, now)? {
             match event {
                 Event::Data { stream, tag, data, end_stream } => {
@@ -341,7 +374,11 @@ impl<B: MessageBuffer> Engine for ClientConnection<B> {
                 }
                 Event::Reset { tag, code } => {
                     if let Some((id, _)) = self.transport.by_tag(tag) {
-                        self.end(id, reset_status(code));
+                        let outcome = match code {
+                            ErrorCode::REFUSED_STREAM => Outcome::unseen(reset_status(code), Unseen::Refused),
+                            _ => Outcome::local(reset_status(code)),
+                        };
+                        self.end_with(id, outcome);
                     }
                 }
                 Event::Failed { tag, violation } => {
@@ -364,12 +401,23 @@ impl<B: MessageBuffer> Engine for ClientConnection<B> {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        self.deadlines.next()
+        let next = self.deadlines.next();
+        match self.keepalive.as_ref().and_then(Keepalive::due) {
+            None => next,
+            Some(due) => Some(next.map_or(due, |next| next.min(due))),
+        }
     }
 
     fn expire(&mut self, now: Instant) {
         while let Some(id) = self.deadlines.expired(now) {
             self.fail(id, deadline_exceeded());
+        }
+        let Some(keepalive) = &mut self.keepalive else { return };
+        let http = &mut self.transport.http;
+        match keepalive.expire(now, self.transport.calls.len(), http.content_frames()) {
+            Probe::Nothing => {}
+            Probe::Ping => http.ping(KEEPALIVE_PING),
+            Probe::Lost => self.events.push_back(ClientEvent::Lost),
         }
     }
 }

@@ -5,6 +5,7 @@ mod connection;
 pub use connection::ClientConnection;
 
 use crate::compression::Encoding;
+use crate::keepalive::KeepaliveOptions;
 use crate::metadata::Metadata;
 use crate::status::Status;
 use crate::transport::{CallId, MessageLimits};
@@ -24,6 +25,10 @@ pub struct Request<'a> {
     pub encoding: Encoding,
     /// Exactly one message must come back.
     pub unary_response: bool,
+    /// How large its messages may be, if that is not what holds for the connection.
+    pub limits: Option<MessageLimits>,
+    /// Attempts at the same call that have failed before this one: `grpc-previous-rpc-attempts` (gRFC A6).
+    pub previous_attempts: u32,
 }
 
 /// Why a call was not started.
@@ -49,6 +54,8 @@ pub enum ClientEvent {
     Ended(CallId),
     /// The server's SETTINGS have come, for the first time or anew: calls may be started.
     Settings,
+    /// The server does not answer: the connection is to be ended.
+    Lost,
     /// The server takes no more calls on this connection.
     GoAway {
         /// Why.
@@ -67,6 +74,29 @@ pub struct Outcome {
     pub trailing: Metadata,
     /// The status came from the server.
     pub is_remote: bool,
+    /// The server's program has not seen the call: it can be made again whatever it does.
+    pub unseen: Option<Unseen>,
+}
+
+/// Why it is certain that a call was not seen by the server's program (gRFC A6, "Transparent Retries").
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unseen {
+    /// Nothing of it was written.
+    NeverLeft,
+    /// The server has refused it (RFC 9113 §8.7), or goes away without taking it (§6.8).
+    Refused,
+}
+
+impl Outcome {
+    /// An end that this side decides upon.
+    pub fn local(status: Status) -> Self {
+        Self { status, trailing: Metadata::new(), is_remote: false, unseen: None }
+    }
+
+    /// The end of a call that the server's program has not seen.
+    pub fn unseen(status: Status, why: Unseen) -> Self {
+        Self { unseen: Some(why), ..Self::local(status) }
+    }
 }
 
 /// The knobs of a client's connection.
@@ -76,6 +106,8 @@ pub struct ClientOptions {
     pub http: Config,
     /// How large messages may be.
     pub limits: MessageLimits,
+    /// Whether the connection is kept alive by PINGs.
+    pub keepalive: Option<KeepaliveOptions>,
     /// `:scheme`: http or https.
     pub scheme: &'static str,
     /// `:authority`: what the server is called.

@@ -252,7 +252,7 @@ impl Call {
 
     /// Ends the call with a status of our own; it is told to its server by resetting the stream.
     pub(crate) fn fail(slf: &Bound<'_, Self>, status: Status) {
-        let outcome = Outcome { status, trailing: Metadata::new(), is_remote: false };
+        let outcome = Outcome::local(status);
         Self::leave(slf);
         Self::end(slf, outcome, false);
     }
@@ -266,7 +266,7 @@ impl Call {
         let unread = slf.get().state.with(py, |state| state.outcome.take());
         drop(unread);
         let status = Status::new(Code::Cancelled, details);
-        let outcome = Outcome { status, trailing: Metadata::new(), is_remote: false };
+        let outcome = Outcome::local(status);
         Self::leave(slf);
         Self::end(slf, outcome, true);
         true

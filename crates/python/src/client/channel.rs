@@ -134,11 +134,13 @@ impl Channel {
             Target::parse(target).map_err(|error| PyValueError::new_err(error.to_string()))?;
         let options = Options::read(options, compression)?;
         let user_agent = options.user_agent();
+        let keepalive = options.keepalive();
         let config = Config {
             target: parsed,
             client: ClientOptions {
                 http: options.http,
                 limits: options.limits,
+                keepalive,
                 scheme: "http",
                 authority: options.authority.unwrap_or_else(|| Target::authority(target)),
                 user_agent,

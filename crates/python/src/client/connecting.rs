@@ -6,7 +6,7 @@ use super::link::ClientLink;
 use super::loop_channel::LoopChannel;
 use crate::link::{self, End, Link};
 use crate::names::names;
-use oxgrpc_core::{ClientConnection, Code, Status};
+use oxgrpc_core::{ClientConnection, ClientOptions, Code, Status};
 use oxgrpc_io::{Address, Socket, Target};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -264,7 +264,9 @@ impl LoopChannel {
         me.unwatch_connecting(py, &socket);
         match socket.finish_connect() {
             Ok(()) => {
-                let engine = ClientConnection::new(me.config.client.clone());
+                let keepalive = me.state.with(py, |state| state.keepalive);
+                let options = ClientOptions { keepalive, ..me.config.client.clone() };
+                let engine = ClientConnection::new(options);
                 let link = ClientLink::new(py, slf, Link::new(engine, socket))?;
                 me.state.with(py, |state| state.link = Some(link.clone_ref(py)));
                 link::open(link.bind(py));

@@ -10,14 +10,18 @@ use crate::names::log;
 use crate::port::Port;
 use crate::slots::Slots;
 use oxgrpc_core::{
-    CallId, ClientConnection, ClientEvent, Code, Engine, Metadata, Next, Outcome, StartError,
-    Status, UsageError,
+    CallId, ClientConnection, ClientEvent, Code, Engine, ErrorCode, Metadata, Next, Outcome,
+    StartError, Status, UsageError,
 };
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyWeakrefMethods, PyWeakrefReference};
 use smallvec::SmallVec;
+use std::io;
 use std::time::Instant;
+
+/// What a server says to a client that pings it too often (gRFC A8).
+const TOO_MANY_PINGS: &str = "too_many_pings";
 
 /// How a connection refers to a call.
 pub(crate) enum CallRef {
@@ -79,7 +83,8 @@ enum Action {
     /// The response, if it is the only one, has been taken out already.
     Ended(CallRef, Option<Metadata>, Outcome, Option<Next<Message>>),
     Settings,
-    GoAway(Code, String),
+    Lost,
+    GoAway(ErrorCode, String),
 }
 
 impl ClientLink {
@@ -211,7 +216,7 @@ impl ClientLink {
     pub(crate) fn close(slf: &Bound<'_, Self>) {
         slf.get().link.with(slf.py(), |link| {
             if link.is_open() {
-                link.engine.http_mut().go_away(oxgrpc_core::ErrorCode::NO_ERROR, "");
+                link.engine.http_mut().go_away(ErrorCode::NO_ERROR, "");
             }
         });
         link::flush(slf);
@@ -250,13 +255,8 @@ impl ClientLink {
                             Some(Action::Ended(call, initial, outcome, response))
                         }),
                         ClientEvent::Settings => Some(Action::Settings),
-                        ClientEvent::GoAway { code, debug } => {
-                            let code = match code.0 {
-                                0 => Code::Ok,
-                                _ => Code::Unavailable,
-                            };
-                            Some(Action::GoAway(code, debug))
-                        }
+                        ClientEvent::Lost => Some(Action::Lost),
+                        ClientEvent::GoAway { code, debug } => Some(Action::GoAway(code, debug)),
                         _ => None,
                     });
                 }
@@ -309,10 +309,17 @@ impl Driven for ClientLink {
                     }
                 }
                 Action::Settings => LoopChannel::established(me.loop_channel.bind(py), slf),
+                Action::Lost => {
+                    let error = io::Error::new(io::ErrorKind::TimedOut, "ping timeout");
+                    link::finish(slf, &End::Failed(error));
+                }
                 Action::GoAway(code, debug) => {
-                    if code != Code::Ok {
+                    if code != ErrorCode::NO_ERROR {
                         let peer = me.peer(py);
-                        log(py, "went_away", (peer, debug));
+                        log(py, "went_away", (peer, &debug));
+                    }
+                    if code == ErrorCode::ENHANCE_YOUR_CALM && debug == TOO_MANY_PINGS {
+                        me.loop_channel.get().calm_down(py);
                     }
                     LoopChannel::went_away(me.loop_channel.bind(py), slf);
                 }

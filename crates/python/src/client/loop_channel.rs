@@ -11,7 +11,7 @@ use super::link::ClientLink;
 use crate::awaitable::{Awaitable, Operation, Polled};
 use crate::gil::GilCell;
 use crate::port::{Port, Ready};
-use oxgrpc_core::{ChannelState, Connectivity, UsageError};
+use oxgrpc_core::{ChannelState, Connectivity, KeepaliveOptions, UsageError};
 use oxgrpc_io::{Address, Socket};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -31,6 +31,8 @@ pub(super) struct State {
     /// Addresses that are yet to be tried.
     pub(super) addresses: VecDeque<Address>,
     pub(super) last_error: String,
+    /// How connections are kept alive: more rarely than the channel says, once a server has complained.
+    pub(super) keepalive: Option<KeepaliveOptions>,
     /// Gives up an attempt, or begins the next.
     pub(super) timer: Option<Py<PyAny>>,
     /// Calls that have no connection.
@@ -61,6 +63,7 @@ impl LoopChannel {
             connecting: None,
             addresses: VecDeque::new(),
             last_error: String::new(),
+            keepalive: config.client.keepalive,
             timer: None,
             line: Line::default(),
             watchers: Vec::new(),
@@ -152,6 +155,13 @@ impl LoopChannel {
 impl LoopChannel {
     pub(crate) fn connectivity(&self, py: Python<'_>) -> Connectivity {
         self.state.with(py, |state| state.channel.connectivity(Instant::now()))
+    }
+
+    /// A server has been pinged too often: connections that come are pinged half as often.
+    pub(crate) fn calm_down(&self, py: Python<'_>) {
+        self.state.with(py, |state| {
+            state.keepalive = state.keepalive.map(KeepaliveOptions::calmer);
+        });
     }
 
     pub(super) fn state_changed(&self, py: Python<'_>) {

@@ -180,7 +180,7 @@ impl ServerLink {
             link.is_open()
                 && link.engine.http().is_shut_down()
                 && link.engine.calls() == 0
-                && link.output_len() == 0
+                && link.is_flushed()
         });
         if is_drained {
             link::linger(slf);

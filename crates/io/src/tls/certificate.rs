@@ -1,0 +1,286 @@
+//! What a certificate says (RFC 5280 §4): whom it names, what it may be used for, who has signed it.
+//!
+//! It believes nothing: whether a certificate is to be trusted is the verifier's business.
+
+use super::error::TlsError;
+use der::asn1::{AnyRef, BitStringRef, GeneralizedTime, ObjectIdentifier, OctetStringRef, UtcTime};
+use der::{Decode, Reader, SliceReader, Tag, Tagged};
+use rustls::pki_types::UnixTime;
+use std::net::IpAddr;
+use std::time::Duration;
+
+const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
+const KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.15");
+const ALT_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.17");
+const BASIC_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.19");
+const EXTENDED_KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37");
+const ANY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0");
+
+/// A name in a certificate.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum AltName {
+    /// A host, perhaps with a wildcard.
+    Dns(String),
+    /// An address of a host.
+    Ip(IpAddr),
+    /// A URI, a SPIFFE id for example.
+    Uri(String),
+    /// An e-mail address.
+    Email(String),
+    /// Anything else.
+    Other,
+}
+
+/// A certificate, read.
+#[derive(Clone, Debug)]
+pub struct Certificate<'a> {
+    pub(super) der: &'a [u8],
+    /// What is signed.
+    pub(super) signed: &'a [u8],
+    /// How, as an AlgorithmIdentifier without its header.
+    pub(super) signature_algorithm: &'a [u8],
+    pub(super) signature: &'a [u8],
+    /// Whether it has extensions at all: versions 1 and 2 do not.
+    pub(super) is_version_3: bool,
+    pub(super) issuer: &'a [u8],
+    pub(super) subject: &'a [u8],
+    pub(super) not_before: Duration,
+    pub(super) not_after: Duration,
+    /// A SubjectPublicKeyInfo.
+    pub(super) public_key_info: &'a [u8],
+    /// `None` where the extension is missing.
+    pub(super) is_ca: Option<bool>,
+    pub(super) path_length: Option<u64>,
+    /// The octets of the KeyUsage bits, if the extension is there.
+    pub(super) key_usage: Option<&'a [u8]>,
+    pub(super) extended_usages: Option<Vec<ObjectIdentifier>>,
+    /// It restricts names, or says something that must be understood and is not here.
+    pub(super) has_further_rules: bool,
+    alt_names: Vec<AltName>,
+    common_name: Option<String>,
+}
+
+impl<'a> Certificate<'a> {
+    /// Reads a certificate from its DER encoding.
+    pub fn parse(octets: &'a [u8]) -> Result<Self, TlsError> {
+        Self::read(octets).map_err(|error| TlsError::new(error.to_string()))
+    }
+
+    fn read(octets: &'a [u8]) -> der::Result<Self> {
+        let mut outer = inside(AnyRef::from_der(octets)?, Tag::Sequence)?;
+        let signed = outer.tlv_bytes()?;
+        let signature_algorithm = AnyRef::decode(&mut outer)?.value();
+        let signature = BitStringRef::decode(&mut outer)?.raw_bytes();
+        let mut body = inside(AnyRef::from_der(signed)?, Tag::Sequence)?;
+        let mut is_version_3 = false;
+        if is_tagged(&body, 0)? {
+            let version = AnyRef::from_der(AnyRef::decode(&mut body)?.value())?;
+            is_version_3 = version.value() == [2];
+        }
+        AnyRef::decode(&mut body)?; // serial number
+        AnyRef::decode(&mut body)?; // the signature's algorithm once more
+        let issuer = body.tlv_bytes()?;
+        let mut validity = inside(AnyRef::decode(&mut body)?, Tag::Sequence)?;
+        let (not_before, not_after) = (time(&mut validity)?, time(&mut validity)?);
+        let subject = body.tlv_bytes()?;
+        let public_key_info = body.tlv_bytes()?;
+        let mut certificate = Self {
+            der: octets,
+            signed,
+            signature_algorithm,
+            signature,
+            is_version_3,
+            issuer,
+            subject,
+            not_before,
+            not_after,
+            public_key_info,
+            is_ca: None,
+            path_length: None,
+            key_usage: None,
+            extended_usages: None,
+            has_further_rules: false,
+            alt_names: Vec::new(),
+            common_name: common_name(subject)?,
+        };
+        while !body.is_finished() {
+            let has_extensions = is_tagged(&body, 3)?;
+            let part = AnyRef::decode(&mut body)?;
+            if has_extensions {
+                let mut extensions = inside(AnyRef::from_der(part.value())?, Tag::Sequence)?;
+                while !extensions.is_finished() {
+                    certificate.add(inside(AnyRef::decode(&mut extensions)?, Tag::Sequence)?)?;
+                }
+            }
+        }
+        Ok(certificate)
+    }
+
+    /// Takes in an extension (RFC 5280 §4.2).
+    fn add(&mut self, mut extension: SliceReader<'a>) -> der::Result<()> {
+        let id = ObjectIdentifier::decode(&mut extension)?;
+        let is_critical = match Tag::peek(&extension)? {
+            Tag::Boolean => bool::decode(&mut extension)?,
+            _ => false,
+        };
+        let value = <&OctetStringRef>::decode(&mut extension)?.as_bytes();
+        match id {
+            ALT_NAME => self.alt_names = alt_names(value)?,
+            KEY_USAGE => self.key_usage = Some(BitStringRef::from_der(value)?.raw_bytes()),
+            BASIC_CONSTRAINTS => {
+                let mut constraints = inside(AnyRef::from_der(value)?, Tag::Sequence)?;
+                let mut is_ca = false;
+                if !constraints.is_finished() && Tag::peek(&constraints)? == Tag::Boolean {
+                    is_ca = bool::decode(&mut constraints)?;
+                }
+                self.is_ca = Some(is_ca);
+                if !constraints.is_finished() {
+                    self.path_length = Some(u64::decode(&mut constraints)?);
+                }
+            }
+            EXTENDED_KEY_USAGE => {
+                let mut usages = inside(AnyRef::from_der(value)?, Tag::Sequence)?;
+                let mut found = Vec::new();
+                while !usages.is_finished() {
+                    found.push(ObjectIdentifier::decode(&mut usages)?);
+                }
+                self.extended_usages = Some(found);
+            }
+            _ => self.has_further_rules |= is_critical,
+        }
+        Ok(())
+    }
+
+    /// The names that stand for its subject besides the common name.
+    pub fn alt_names(&self) -> &[AltName] {
+        &self.alt_names
+    }
+
+    /// The subject's common name.
+    pub fn common_name(&self) -> Option<&str> {
+        self.common_name.as_deref()
+    }
+
+    /// The SubjectPublicKeyInfo.
+    pub(super) fn public_key_info(&self) -> &'a [u8] {
+        self.public_key_info
+    }
+
+    pub(super) fn is_valid_at(&self, now: UnixTime) -> bool {
+        (self.not_before.as_secs()..=self.not_after.as_secs()).contains(&now.as_secs())
+    }
+
+    /// Whether it may be used for a purpose (RFC 5280 §4.2.1.12); one that says nothing may.
+    pub(super) fn may_be_used_for(&self, purpose: ObjectIdentifier) -> bool {
+        let Some(usages) = &self.extended_usages else { return true };
+        usages.iter().any(|usage| *usage == purpose || *usage == ANY_USAGE)
+    }
+
+    /// Whether a bit of KeyUsage is set, counted from the first (RFC 5280 §4.2.1.3). One that says nothing may all.
+    pub(super) fn has_key_usage(&self, bit: usize) -> bool {
+        let Some(octets) = self.key_usage else { return true };
+        octets.get(bit / 8).is_some_and(|octet| octet & (0x80 >> (bit % 8)) != 0)
+    }
+
+    /// Whether it names a host, by grpc-core's rules: alternative names count, and where there are none the common name
+    /// does. A wildcard stands for one label, and not right below a top-level domain. An address has to be named itself.
+    pub fn names(&self, host: &str) -> bool {
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        if let Ok(address) = bare.parse::<IpAddr>() {
+            return self.alt_names.contains(&AltName::Ip(address));
+        }
+        if self.alt_names.is_empty() {
+            return self.common_name.as_deref().is_some_and(|name| covers(name, host));
+        }
+        self.alt_names.iter().any(|name| matches!(name, AltName::Dns(name) if covers(name, host)))
+    }
+}
+
+/// Whether a name in a certificate stands for a host.
+fn covers(name: &str, host: &str) -> bool {
+    let (name, host) =
+        (name.strip_suffix('.').unwrap_or(name), host.strip_suffix('.').unwrap_or(host));
+    if name.is_empty() || host.is_empty() {
+        return false;
+    }
+    let Some(domain) = name.strip_prefix("*.") else { return name.eq_ignore_ascii_case(host) };
+    let Some((label, rest)) = host.split_once('.') else { return false };
+    !label.is_empty() && rest.contains('.') && domain.eq_ignore_ascii_case(rest)
+}
+
+fn inside<'a>(value: AnyRef<'a>, tag: Tag) -> der::Result<SliceReader<'a>> {
+    value.tag().assert_eq(tag)?;
+    SliceReader::new(value.value())
+}
+
+/// Whether what comes next has a tag of its context.
+fn is_tagged(reader: &SliceReader<'_>, number: u32) -> der::Result<bool> {
+    let tag = Tag::peek(reader)?;
+    Ok(matches!(tag, Tag::ContextSpecific { .. }) && tag.number().value() == number)
+}
+
+fn time(reader: &mut SliceReader<'_>) -> der::Result<Duration> {
+    Ok(match Tag::peek(reader)? {
+        Tag::UtcTime => UtcTime::decode(reader)?.to_unix_duration(),
+        _ => GeneralizedTime::decode(reader)?.to_unix_duration(),
+    })
+}
+
+/// The last common name, the most specific one, as BoringSSL takes it.
+fn common_name(name: &[u8]) -> der::Result<Option<String>> {
+    let mut found = None;
+    let mut parts = inside(AnyRef::from_der(name)?, Tag::Sequence)?;
+    while !parts.is_finished() {
+        let mut part = inside(AnyRef::decode(&mut parts)?, Tag::Set)?;
+        while !part.is_finished() {
+            let mut attribute = inside(AnyRef::decode(&mut part)?, Tag::Sequence)?;
+            if ObjectIdentifier::decode(&mut attribute)? == COMMON_NAME {
+                let value = AnyRef::decode(&mut attribute)?;
+                found = text(value).or(found);
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn text(value: AnyRef<'_>) -> Option<String> {
+    match value.tag() {
+        Tag::BmpString => {
+            let units = value.value().chunks(2).map(|unit| match unit {
+                [high, low] => u16::from_be_bytes([*high, *low]),
+                _ => 0,
+            });
+            String::from_utf16(&units.collect::<Vec<_>>()).ok()
+        }
+        // T61String is Latin-1 in practice.
+        Tag::TeletexString => Some(value.value().iter().map(|octet| char::from(*octet)).collect()),
+        _ => String::from_utf8(value.value().to_vec()).ok(),
+    }
+}
+
+/// The names of SubjectAltName (RFC 5280 §4.2.1.6).
+fn alt_names(value: &[u8]) -> der::Result<Vec<AltName>> {
+    let mut names = Vec::new();
+    let mut list = inside(AnyRef::from_der(value)?, Tag::Sequence)?;
+    while !list.is_finished() {
+        let tag = Tag::peek(&list)?;
+        let octets = AnyRef::decode(&mut list)?.value();
+        let name = || String::from_utf8_lossy(octets).into_owned();
+        names.push(match tag.number().value() {
+            1 => AltName::Email(name()),
+            2 => AltName::Dns(name()),
+            6 => AltName::Uri(name()),
+            7 => address(octets).map_or(AltName::Other, AltName::Ip),
+            _ => AltName::Other,
+        });
+    }
+    Ok(names)
+}
+
+fn address(octets: &[u8]) -> Option<IpAddr> {
+    match octets.len() {
+        4 => <[u8; 4]>::try_from(octets).ok().map(Into::into),
+        16 => <[u8; 16]>::try_from(octets).ok().map(Into::into),
+        _ => None,
+    }
+}
