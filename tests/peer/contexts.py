@@ -211,10 +211,9 @@ async def initial_metadata_object(grpc: Any, context: Any, notes: Notes) -> None
 
 
 @experiment
-async def initial_metadata_and_an_error(grpc: Any, context: Any, notes: Notes) -> None:
-    await context.send_initial_metadata(PAIR)
+async def trailing_metadata_and_an_error(grpc: Any, context: Any, notes: Notes) -> None:
     context.set_trailing_metadata(OTHER)
-    raise LookupError("raised after metadata")
+    raise LookupError("raised beside metadata")
 
 
 @experiment

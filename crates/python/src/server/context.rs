@@ -216,7 +216,11 @@ impl ServicerContext {
     }
 
     /// Ends the call with a status and raises `AbortError`.
-    #[pyo3(name = "abort", signature = (code, details=Some(String::new()), trailing_metadata=None))]
+    #[pyo3(
+        name = "abort",
+        signature = (code, details=Some(String::new()), trailing_metadata=None),
+        text_signature = "($self, code, details='', trailing_metadata=())"
+    )]
     fn py_abort(
         slf: &Bound<'_, Self>,
         code: &Bound<'_, PyAny>,
