@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import _native
-from .._common import INTERCEPTORS, fully_qualified_method, missing
+from .._common import fully_qualified_method, missing
 from .._interfaces import GenericRpcHandler, RpcMethodHandler
 from .._status import Compression
 from .._utilities import DictionaryGenericHandler
 from . import _base_server
 from ._typing import ChannelArgumentType
+
+if TYPE_CHECKING:
+    from ._interceptor import ServerInterceptor
 
 
 class Server(_base_server.Server):
@@ -26,13 +29,13 @@ class Server(_base_server.Server):
         self,
         migration_thread_pool: Executor | None,
         handlers: Sequence[GenericRpcHandler] | None,
-        interceptors: Sequence[Any] | None,
+        interceptors: Sequence[ServerInterceptor] | None,
         options: ChannelArgumentType | None,
         maximum_concurrent_rpcs: int | None,
         compression: Compression | None,
     ) -> None:
         if interceptors:
-            raise NotImplementedError(f"server interceptors are not in this version of oxgrpc: {INTERCEPTORS}")
+            raise NotImplementedError("server interceptors are not in this version of oxgrpc")
         self._native = _native.Server(migration_thread_pool, options, maximum_concurrent_rpcs, compression)
         self._stopped = asyncio.Event()
         self._stopping: asyncio.Task[None] | None = None
@@ -125,7 +128,7 @@ class Server(_base_server.Server):
 def server(
     migration_thread_pool: Executor | None = None,
     handlers: Sequence[GenericRpcHandler] | None = None,
-    interceptors: Sequence[Any] | None = None,
+    interceptors: Sequence[ServerInterceptor] | None = None,
     options: ChannelArgumentType | None = None,
     maximum_concurrent_rpcs: int | None = None,
     compression: Compression | None = None,
