@@ -1,4 +1,4 @@
-"""grpcio's add-ons at work: health checking, reflection and rich statuses. ``addons.py STACK`` prints what was observed.
+"""grpcio's add-ons at work: health checking, reflection, rich statuses. ``addons.py STACK`` prints what was observed.
 
 STACK is oxgrpc, which then stands in for grpcio, or grpcio. What the add-ons do has to be the same on both.
 """
@@ -89,8 +89,11 @@ async def reflections(server: Any, channel: Any) -> Any:
             return [kind, [descriptor_pb2.FileDescriptorProto.FromString(each).name for each in octets]]
         return [kind, response.error_response.error_code, response.error_response.error_message]
 
-    together = [plain(response) async for response in info(iter(requests))]
-    alone = [[plain(response) async for response in info(iter([request]))] for request in requests]
+    async def answers(asked: list[Any]) -> list[Any]:
+        return [plain(response) async for response in info(iter(asked))]
+
+    together = await answers(requests)
+    alone = [await answers([request]) for request in requests]
     by_hand = info()
     await by_hand.write(requests[0])
     first = plain(await by_hand.read())
