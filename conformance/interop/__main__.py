@@ -72,6 +72,7 @@ async def _started(
     """A process that ends, with all that it started, when the block does."""
     process = await asyncio.create_subprocess_exec(
         *command,
+        cwd=ROOT,
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=output,

@@ -72,11 +72,11 @@ class Python(Peer):
 
     def server(self, tls: Certificates | None) -> list[str]:
         secure = ["--cert", str(tls.cert), "--key", str(tls.key)] if tls else []
-        return [self._python, str(HERE / "python/server.py"), self.name, *secure]
+        return [self._python, "-m", "conformance.interop.python.server", self.name, *secure]
 
     def client(self, port: int, case: str, tls: Certificates | None) -> list[str]:
         secure = ["--ca", str(tls.ca), "--server-name", SERVER_NAME] if tls else []
-        program = [self._python, str(HERE / "python/client.py"), self.name]
+        program = [self._python, "-m", "conformance.interop.python.client", self.name]
         return [*program, "--port", str(port), "--case", case, *secure]
 
 

@@ -1,6 +1,6 @@
 """The interop client on oxgrpc or on genuine grpcio: one case, as grpc's doc/interop-test-descriptions.md has it.
 
-client.py oxgrpc|grpcio --port PORT --case CASE [--ca FILE --server-name NAME]
+python -m conformance.interop.python.client oxgrpc|grpcio --port PORT --case CASE [--ca FILE --server-name NAME]
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from stack import load
+from .stack import load
 
 STATUS_MESSAGE = "test status message"
 SPECIAL_MESSAGE = "\t\ntest with whitespace\r\nand Unicode BMP ☺ and non-BMP 😈\t\n"

@@ -1,6 +1,6 @@
 """The interop server on oxgrpc or on genuine grpcio. It prints its port.
 
-server.py oxgrpc|grpcio [--cert FILE --key FILE]
+python -m conformance.interop.python.server oxgrpc|grpcio [--cert FILE --key FILE]
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from stack import load
+from .stack import load
 
 INITIAL = "x-grpc-test-echo-initial"
 TRAILING = "x-grpc-test-echo-trailing-bin"
