@@ -96,8 +96,15 @@ _HOMES = {
     "server": "._server",
 }
 
+#: Modules that grpcio's package has as attributes.
+_MODULES = (
+    *("_base_call", "_base_channel", "_base_server", "_call", "_channel", "_metadata", "_server", "_typing", "_utils"),
+)
+
 
 def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
     if name not in _HOMES:
         from .._common import missing
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import _native
 from .._status import ChannelConnectivity, Compression
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         UnaryUnaryMultiCallable,
     )
     from ._intercepting import Interception
+    from ._interceptor import ClientInterceptor
     from ._typing import ChannelArgumentType, Deserialized, DeserializingFunction, Serialized, SerializingFunction
 
 
@@ -35,7 +36,7 @@ class Channel(_base_channel.Channel):
         target: str,
         options: ChannelArgumentType | None,
         compression: Compression | None,
-        interceptors: Sequence[Any] | None,
+        interceptors: Sequence[ClientInterceptor] | None,
     ) -> None:
         self._native = _native.Channel(target, options, compression)
         self._interception = _intercepted(self._native, interceptors) if interceptors else None
@@ -125,7 +126,7 @@ class Channel(_base_channel.Channel):
         return self._methods.stream_stream(method, request_serializer, response_deserializer)
 
 
-def _intercepted(channel: _native.Channel, interceptors: Sequence[Any]) -> Interception:
+def _intercepted(channel: _native.Channel, interceptors: Sequence[ClientInterceptor]) -> Interception:
     # Who has no interceptors does not load what they need.
     from ._intercepting import Interception
 
@@ -136,7 +137,7 @@ def insecure_channel(
     target: str,
     options: ChannelArgumentType | None = None,
     compression: Compression | None = None,
-    interceptors: Sequence[Any] | None = None,
+    interceptors: Sequence[ClientInterceptor] | None = None,
 ) -> Channel:
     """A channel without encryption. Needs no running loop; connects when it is first used.
 

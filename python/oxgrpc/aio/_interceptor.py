@@ -6,10 +6,11 @@ The calls that go through them are in `_intercepted_call`, the methods that make
 from __future__ import annotations
 
 import abc
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterable, Awaitable, Callable
+from typing import TypeVar
 
 from .._interfaces import HandlerCallDetails, RpcMethodHandler
+from . import _base_call
 from ._call import StreamStreamCall as StreamStreamCall
 from ._call import StreamUnaryCall as StreamUnaryCall
 from ._call import UnaryStreamCall as UnaryStreamCall
@@ -23,9 +24,13 @@ from ._intercepted_call import InterceptedUnaryUnaryCall as InterceptedUnaryUnar
 from ._replaced_response import StreamStreamCallResponseIterator as StreamStreamCallResponseIterator
 from ._replaced_response import UnaryStreamCallResponseIterator as UnaryStreamCallResponseIterator
 from ._replaced_response import UnaryUnaryCallResponse as UnaryUnaryCallResponse
+from ._typing import RequestIterableType, RequestType, ResponseType
+
+_Sent = TypeVar("_Sent")
+_Call = TypeVar("_Call")
 
 #: Goes on: to the next interceptor, behind the last one to the server. Gives the call, which has been started.
-Continuation = Callable[[ClientCallDetails, Any], Awaitable[Any]]
+Continuation = Callable[[ClientCallDetails, _Sent], Awaitable[_Call]]
 
 
 class ClientInterceptor(metaclass=abc.ABCMeta):  # noqa: B024
@@ -37,8 +42,11 @@ class UnaryUnaryClientInterceptor(ClientInterceptor, metaclass=abc.ABCMeta):
 
     @abc.abstractmethod
     async def intercept_unary_unary(
-        self, continuation: Continuation, client_call_details: ClientCallDetails, request: Any
-    ) -> Any:
+        self,
+        continuation: Continuation[RequestType, _base_call.UnaryUnaryCall[RequestType, ResponseType]],
+        client_call_details: ClientCallDetails,
+        request: RequestType,
+    ) -> _base_call.UnaryUnaryCall[RequestType, ResponseType] | ResponseType:
         """Runs for each call, in a task of its own, before there is a call.
 
         Args:
@@ -62,8 +70,11 @@ class UnaryStreamClientInterceptor(ClientInterceptor, metaclass=abc.ABCMeta):
 
     @abc.abstractmethod
     async def intercept_unary_stream(
-        self, continuation: Continuation, client_call_details: ClientCallDetails, request: Any
-    ) -> Any:
+        self,
+        continuation: Continuation[RequestType, _base_call.UnaryStreamCall[RequestType, ResponseType]],
+        client_call_details: ClientCallDetails,
+        request: RequestType,
+    ) -> _base_call.UnaryStreamCall[RequestType, ResponseType] | AsyncIterable[ResponseType]:
         """Runs for each call, as :meth:`UnaryUnaryClientInterceptor.intercept_unary_unary` does.
 
         Returns:
@@ -76,8 +87,13 @@ class StreamUnaryClientInterceptor(ClientInterceptor, metaclass=abc.ABCMeta):
 
     @abc.abstractmethod
     async def intercept_stream_unary(
-        self, continuation: Continuation, client_call_details: ClientCallDetails, request_iterator: Any
-    ) -> Any:
+        self,
+        continuation: Continuation[
+            RequestIterableType[RequestType], _base_call.StreamUnaryCall[RequestType, ResponseType]
+        ],
+        client_call_details: ClientCallDetails,
+        request_iterator: RequestIterableType[RequestType],
+    ) -> _base_call.StreamUnaryCall[RequestType, ResponseType] | ResponseType:
         """Runs for each call, as :meth:`UnaryUnaryClientInterceptor.intercept_unary_unary` does.
 
         Args:
@@ -91,8 +107,13 @@ class StreamStreamClientInterceptor(ClientInterceptor, metaclass=abc.ABCMeta):
 
     @abc.abstractmethod
     async def intercept_stream_stream(
-        self, continuation: Continuation, client_call_details: ClientCallDetails, request_iterator: Any
-    ) -> Any:
+        self,
+        continuation: Continuation[
+            RequestIterableType[RequestType], _base_call.StreamStreamCall[RequestType, ResponseType]
+        ],
+        client_call_details: ClientCallDetails,
+        request_iterator: RequestIterableType[RequestType],
+    ) -> _base_call.StreamStreamCall[RequestType, ResponseType] | AsyncIterable[ResponseType]:
         """Runs for each call, as :meth:`StreamUnaryClientInterceptor.intercept_stream_unary` does.
 
         Returns:
@@ -106,9 +127,9 @@ class ServerInterceptor(metaclass=abc.ABCMeta):
     @abc.abstractmethod
     async def intercept_service(
         self,
-        continuation: Callable[[HandlerCallDetails], Awaitable[RpcMethodHandler | None]],
+        continuation: Callable[[HandlerCallDetails], Awaitable[RpcMethodHandler[RequestType, ResponseType] | None]],
         handler_call_details: HandlerCallDetails,
-    ) -> RpcMethodHandler | None:
+    ) -> RpcMethodHandler[RequestType, ResponseType] | None:
         """Runs for each call, in the call's task and context: the handler sees the context variables that are set here.
 
         Args:

@@ -21,13 +21,16 @@ if TYPE_CHECKING:
 
 
 class Server(_base_server.Server):
-    """A server, with its native part."""
+    """A server, with its native part. One that serves and that nobody holds any more stops."""
+
+    #: Where it serves.
+    _loop: asyncio.AbstractEventLoop | None = None
 
     def __init__(
         self,
         migration_thread_pool: Executor | None,
         handlers: Sequence[GenericRpcHandler] | None,
-        interceptors: Sequence[Any] | None,
+        interceptors: Sequence[ServerInterceptor] | None,
         options: ChannelArgumentType | None,
         maximum_concurrent_rpcs: int | None,
         compression: Compression | None,
@@ -73,6 +76,7 @@ class Server(_base_server.Server):
 
     async def start(self) -> None:
         self._native.start()
+        self._loop = asyncio.get_running_loop()
 
     async def stop(self, grace: float | None = None) -> None:
         if self._deadline is None and not self._native.is_running():
@@ -113,11 +117,18 @@ class Server(_base_server.Server):
             self._stopped.set()
 
     async def wait_for_termination(self, timeout: float | None = None) -> bool:
+        if self._stopped.is_set():
+            return False
         try:
             await asyncio.wait_for(self._stopped.wait(), timeout)
         except asyncio.TimeoutError:
             return True
         return False
+
+    def __del__(self) -> None:
+        # The connections and the loop hold the native part: without this they would serve for ever.
+        if self._loop is not None and not self._loop.is_closed() and self._native.is_running():
+            self._loop.call_soon_threadsafe(self._native.close)
 
 
 async def _intercept(
@@ -136,7 +147,7 @@ async def _intercept(
 def server(
     migration_thread_pool: Executor | None = None,
     handlers: Sequence[GenericRpcHandler] | None = None,
-    interceptors: Sequence[Any] | None = None,
+    interceptors: Sequence[ServerInterceptor] | None = None,
     options: ChannelArgumentType | None = None,
     maximum_concurrent_rpcs: int | None = None,
     compression: Compression | None = None,
