@@ -1,4 +1,4 @@
-"""What measures us: a hang of one of grpcio's tests costs that test alone, and what passed before is missed when lost."""
+"""What measures us. A hang of one of grpcio's tests costs that test alone; what passed before is missed when lost."""
 
 from __future__ import annotations
 
