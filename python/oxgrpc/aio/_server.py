@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import _native
-from .._common import INTERCEPTORS, fully_qualified_method, missing
+from .._common import INTERCEPTORS, fully_qualified_method
 from .._interfaces import GenericRpcHandler, RpcMethodHandler
 from .._status import Compression
 from .._utilities import DictionaryGenericHandler
 from . import _base_server
 from ._typing import ChannelArgumentType
+
+if TYPE_CHECKING:
+    from .._credentials import ServerCredentials
 
 
 class Server(_base_server.Server):
@@ -59,8 +62,12 @@ class Server(_base_server.Server):
     def add_insecure_port(self, address: str) -> int:
         return self._native.listen(address)
 
-    def add_secure_port(self, address: str, server_credentials: Any) -> int:
-        raise NotImplementedError(missing("oxgrpc", "ServerCredentials"))
+    def add_secure_port(self, address: str, server_credentials: ServerCredentials) -> int:
+        from .._credentials import ServerCredentials
+
+        if not isinstance(server_credentials, ServerCredentials):
+            raise TypeError(f"credentials are a ServerCredentials, not {type(server_credentials).__name__}")
+        return self._native.listen(address, server_credentials._credentials)
 
     async def start(self) -> None:
         self._native.start()

@@ -4,6 +4,7 @@ use super::loop_channel::LoopChannel;
 use super::method::{Kind, Method};
 use super::multicallable;
 use crate::awaitable::Awaitable;
+use crate::credentials::{ChannelSecurity, PyChannelSecurity};
 use crate::errors::usage_error;
 use crate::gil::GilCell;
 use crate::names::names;
@@ -21,6 +22,9 @@ use std::sync::Arc;
 /// What all connections of a channel share.
 pub(crate) struct Config {
     pub(crate) target: Target,
+    pub(crate) security: ChannelSecurity,
+    /// Whose certificate a server has to have.
+    pub(crate) host: String,
     pub(crate) client: ClientOptions,
     pub(crate) backoff: BackoffOptions,
     /// How messages are compressed unless a call says otherwise.
@@ -124,29 +128,37 @@ impl Channel {
 #[pymethods]
 impl Channel {
     #[new]
-    #[pyo3(signature = (target, options=None, compression=None))]
+    #[pyo3(signature = (target, options=None, compression=None, security=None))]
     fn new(
         target: &str,
         options: Option<&Bound<'_, PyAny>>,
         compression: Option<&Bound<'_, PyAny>>,
+        security: Option<&PyChannelSecurity>,
     ) -> PyResult<Self> {
         let parsed =
             Target::parse(target).map_err(|error| PyValueError::new_err(error.to_string()))?;
         let options = Options::read(options, compression)?;
         let user_agent = options.user_agent();
         let keepalive = options.keepalive();
+        let security = security.map(|security| security.0.clone()).unwrap_or_default();
+        let name_override = options.target_name_override;
+        let authority = options.authority.or_else(|| name_override.clone());
+        let authority = authority.unwrap_or_else(|| Target::authority(target));
+        let host = name_override.unwrap_or_else(|| Target::host(&authority).to_owned());
         let config = Config {
             target: parsed,
+            host,
             client: ClientOptions {
                 http: options.http,
                 limits: options.limits,
                 keepalive,
-                scheme: "http",
-                authority: options.authority.unwrap_or_else(|| Target::authority(target)),
+                scheme: security.scheme(),
+                authority,
                 user_agent,
             },
             backoff: options.backoff,
             encoding: options.encoding,
+            security,
         };
         Ok(Self { config: Arc::new(config), state: GilCell::new(State::default()) })
     }
