@@ -32,7 +32,7 @@ endif
 test-python: $(VENV)/dev $(GRPCIO_VENV)/stamp $(GENERATED)/stamp $(TEST_GENERATED)/stamp
 	$(VENV)/bin/python -m pytest $(PYTEST)
 
-check: $(VENV)/dev ## format, lint and type-check
+check: $(VENV)/dev $(GENERATED)/stamp $(TEST_GENERATED)/stamp ## format, lint and type-check
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	$(VENV)/bin/ruff format --check .
@@ -67,8 +67,9 @@ $(VENV)/release: $(VENV)/stamp $(SOURCES)
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/maturin develop --release --quiet
 	rm -f $(VENV)/dev && touch $@
 
-$(VENV)/stamp: tests/requirements.txt
-	tools/make-venv $(PYTHON) $(VENV) $<
+# grpcio's add-ons run on oxgrpc in the tests: without grpcio, which they ask for.
+$(VENV)/stamp: tests/requirements.txt tests/requirements-addons.txt
+	tools/make-venv $(PYTHON) $(VENV) $^
 	touch $@
 
 $(GRPCIO_VENV)/stamp: tests/requirements-grpcio.txt
@@ -80,15 +81,19 @@ $(SUITE_VENV)/stamp: conformance/requirements.txt
 	PIP_NO_DEPS=1 tools/make-venv $(PYTHON) $(SUITE_VENV) $<
 	touch $@
 
-# Stock grpcio-tools generates the stubs of the example and of the tests.
+# Stock grpcio-tools generates the stubs of the example and of the tests, and mypy-protobuf their types.
+PROTOC := $(GRPCIO_VENV)/bin/python -m grpc_tools.protoc \
+	--plugin=protoc-gen-mypy=$(GRPCIO_VENV)/bin/protoc-gen-mypy \
+	--plugin=protoc-gen-mypy_grpc=$(GRPCIO_VENV)/bin/protoc-gen-mypy_grpc
+
 $(GENERATED)/stamp: examples/weather/weather.proto $(GRPCIO_VENV)/stamp
 	mkdir -p $(GENERATED)
-	$(GRPCIO_VENV)/bin/python -m grpc_tools.protoc -I examples/weather \
-		--python_out=$(GENERATED) --grpc_python_out=$(GENERATED) weather.proto
+	$(PROTOC) -I examples/weather --python_out=$(GENERATED) --grpc_python_out=$(GENERATED) \
+		--mypy_out=quiet:$(GENERATED) --mypy_grpc_out=quiet:$(GENERATED) weather.proto
 	touch $@
 
 $(TEST_GENERATED)/stamp: tests/my_service.proto $(GRPCIO_VENV)/stamp
 	mkdir -p $(TEST_GENERATED)
-	$(GRPCIO_VENV)/bin/python -m grpc_tools.protoc -I tests \
-		--python_out=$(TEST_GENERATED) --grpc_python_out=$(TEST_GENERATED) my_service.proto
+	$(PROTOC) -I tests --python_out=$(TEST_GENERATED) --grpc_python_out=$(TEST_GENERATED) \
+		--mypy_out=quiet:$(TEST_GENERATED) --mypy_grpc_out=quiet:$(TEST_GENERATED) my_service.proto
 	touch $@

@@ -606,11 +606,6 @@ async def test_a_method_that_makes_no_sense_is_refused(path: str) -> None:
         channel.unary_unary(5)  # type: ignore[arg-type]
 
 
-async def test_what_comes_next_says_so() -> None:
-    with pytest.raises(NotImplementedError, match="interceptors"):
-        aio.insecure_channel("localhost:1", interceptors=[object()])
-
-
 async def test_credentials_on_an_insecure_channel() -> None:
     async with echo.serving() as service:
         error = await failure(service.unary_unary(b"", credentials=object()))

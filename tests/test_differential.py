@@ -21,6 +21,7 @@ from conftest import LOOPS
 HERE = Path(__file__).parent
 sys.path.append(str(HERE / "peer"))
 
+import interceptor_scripts  # noqa: E402, F401
 from scripts import SCRIPTS, Client  # noqa: E402
 
 GENUINE = HERE.parent / ".venv-grpcio" / "bin" / "python"

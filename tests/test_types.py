@@ -44,3 +44,16 @@ def test_what_is_declared_is_there() -> None:
     """Classes, methods and parameters of the native module and of the lazy packages, against the running ones."""
     code, said = said_by("stubtest", "oxgrpc", "--concise", "--ignore-disjoint-bases")
     assert (code, said) == (0, ""), said
+
+
+def test_programs_type_check_with_mypy() -> None:
+    """Mistakes that a type checker is to find are in them, too, each marked: a mark too many fails."""
+    code, said = said_by("mypy", "examples/weather", *map(str, sorted(PROGRAMS.glob("*.py"))))
+    assert code == 0, said
+    assert said.startswith("Success")
+
+
+def test_programs_type_check_with_pyright() -> None:
+    code, said = said_by("basedpyright", "--project", str(PROGRAMS))
+    assert code == 0, said
+    assert said.startswith("0 errors, 0 warnings")

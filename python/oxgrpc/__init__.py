@@ -165,7 +165,14 @@ _HOMES = {
 }
 
 #: Modules that grpcio's package has as attributes.
+<<<<<<< HEAD
 _MODULES = ("_auth", "_common", "_utilities", "aio", "experimental")
+=======
+_MODULES = (
+    *("_common", "_compression", "_cython", "_grpcio_metadata", "_observability", "_typing", "_utilities"),
+    *("aio", "experimental"),
+)
+>>>>>>> main
 
 
 def __getattr__(name: str) -> object:

@@ -15,6 +15,7 @@ import logging
 import sys
 from typing import Any
 
+import interceptor_scripts  # noqa: F401
 from scripts import SCRIPTS, Client
 from service import SERVICE, Service
 

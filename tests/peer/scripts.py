@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
+from contexts import EXPERIMENTS
 from service import SERVICE
 
 MEBIBYTE = 1 << 20
@@ -326,3 +328,24 @@ async def reading_and_writing_by_hand(client: Client) -> Any:
     await call.done_writing()
     observed.append((await call).decode())
     return observed
+
+
+async def experiment(client: Client, name: str) -> Any:
+    # Not with a stream of requests: see methods_that_are_not_there.
+    observed = []
+    for method, kind in (("UnaryExperiment", "UnaryUnary"), ("StreamExperiment", "UnaryStream")):
+        key = f"{client.name} {kind}"
+        asked = (("x-experiment", name), ("x-notes", key))
+        call = client.method(kind, method)(b"request", metadata=asked)
+        outcome = await client.outcome(kind, call)
+        notes = await client.method("UnaryUnary", "Notes")(key.encode(), timeout=LONG_SECONDS)
+        observed.append([kind, outcome, json.loads(notes)])
+    return observed
+
+
+for name in EXPERIMENTS:
+
+    async def run_experiment(client: Client, name: str = name) -> Any:
+        return await experiment(client, name)
+
+    SCRIPTS[f"context-{name}"] = run_experiment

@@ -10,15 +10,19 @@ What a method does is told by the request's metadata, so that one server serves 
     x-wait NAME           waits before the only response, or after the last one, until the call is cancelled; what
                           happens to it meanwhile is kept under NAME
     x-compression NAME    compresses the responses
+    x-experiment NAME     what the handler tries with its context, see `contexts.py`; its notes are kept under x-notes
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from typing import Any
+
+from contexts import EXPERIMENTS, told
 
 SERVICE = "differential.Service"
 
@@ -33,6 +37,7 @@ class Service:
     def __init__(self, grpc: Any) -> None:
         self.grpc = grpc
         self.codes = {code.name: code for code in grpc.StatusCode}
+        self.experiments: dict[str, tuple[Any, list[Any]]] = {}
         self.waits: defaultdict[str, asyncio.Queue[str]] = defaultdict(asyncio.Queue)
 
     def handlers(self) -> dict[str, Any]:
@@ -45,6 +50,9 @@ class Service:
             "Digest": grpc.stream_stream_rpc_method_handler(self.digest),
             "Told": grpc.unary_unary_rpc_method_handler(self.told),
             "Wait": grpc.unary_unary_rpc_method_handler(self.next_of_wait),
+            "UnaryExperiment": grpc.unary_unary_rpc_method_handler(self.unary_experiment),
+            "StreamExperiment": grpc.unary_stream_rpc_method_handler(self.stream_experiment),
+            "Notes": grpc.unary_unary_rpc_method_handler(self.notes),
         }
 
     async def begin(self, context: Any) -> dict[str, Any]:
@@ -124,3 +132,24 @@ class Service:
     async def next_of_wait(self, request: bytes, context: Any) -> bytes:
         """What happened next to the call that waits under this name; waits for it to happen."""
         return (await self.waits[request.decode()].get()).encode()
+
+    async def experiment(self, context: Any) -> None:
+        asked = dict(context.invocation_metadata())
+        notes: list[Any] = []
+        self.experiments[asked["x-notes"]] = context, notes
+        await EXPERIMENTS[asked["x-experiment"]](self.grpc, context, notes)
+
+    async def unary_experiment(self, request: bytes, context: Any) -> bytes:
+        await self.experiment(context)
+        return request
+
+    async def stream_experiment(self, request: bytes, context: Any) -> AsyncIterator[bytes]:
+        await self.experiment(context)
+        yield b"response"
+
+    async def notes(self, request: bytes, context: Any) -> bytes:
+        """What was noted in an experiment, and what its context tells now that the call is over."""
+        over, notes = self.experiments.pop(request.decode())
+        while not over.done():
+            await asyncio.sleep(0)
+        return json.dumps([notes, await told(over)]).encode()

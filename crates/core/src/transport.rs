@@ -85,6 +85,7 @@ pub(crate) struct Call<B, S> {
     /// The peer has ended its side.
     pub(crate) received_all: bool,
     grant: Grant,
+    pub(crate) limits: MessageLimits,
     pub(crate) side: S,
 }
 
@@ -138,6 +139,7 @@ impl<B: MessageBuffer, S> Transport<B, S> {
             reading: false,
             received_all: false,
             grant: Grant::None,
+            limits: self.limits,
             side,
         });
         CallId { index: index as u32, generation }
@@ -185,8 +187,8 @@ impl<B: MessageBuffer, S> Transport<B, S> {
 
     /// Takes content in. Returns how many messages it completes; an error is the call's end.
     pub(crate) fn push(&mut self, id: CallId, content: &[u8]) -> Result<usize, Status> {
-        let max = self.limits.max_receive_bytes;
         let Some(call) = self.get_mut(id) else { return Ok(0) };
+        let max = call.limits.max_receive_bytes;
         let held = call.inbox.held();
         let pushed = call.inbox.push(content, max);
         let dropped = held + content.len() - call.inbox.held();
@@ -349,8 +351,8 @@ impl<B: MessageBuffer, S> Transport<B, S> {
 
     /// Reads the next message of a call.
     pub(crate) fn take_message(&mut self, id: CallId) -> Next<B> {
-        let max = self.limits.max_receive_bytes;
         let Some(call) = self.get_mut(id) else { return Next::End };
+        let max = call.limits.max_receive_bytes;
         let Some(taken) = call.inbox.take() else {
             if call.received_all {
                 return Next::End;
@@ -387,7 +389,8 @@ impl<B: MessageBuffer, S> Transport<B, S> {
         compress: bool,
         end: bool,
     ) -> Result<Sent, Status> {
-        let max = self.limits.max_send_bytes.min(u32::MAX as usize);
+        let Some(call) = self.get(id) else { return Err(stream_is_gone()) };
+        let max = call.limits.max_send_bytes.min(u32::MAX as usize);
         let len = message.octets().len();
         if len > max {
             let text = format!("Sent message larger than max ({len} vs. {max})");

@@ -6,7 +6,7 @@ mod common;
 use common::Written;
 use common::client::Client;
 use common::server::{Server, UNARY};
-use oxgrpc_core::{Code, Engine, Next, Sent, ServerEvent};
+use oxgrpc_core::{Code, Engine, MessageLimits, Next, Sent, ServerEvent};
 use oxgrpc_testkit::frame::*;
 use oxgrpc_testkit::grpc::{flagged, message};
 
@@ -209,4 +209,21 @@ fn the_servers_error_stands_above_a_broken_message() {
     client.send(response(1)).send(data(1, [0, 0]));
     client.send(headers(1, &[("grpc-status", "5"), ("grpc-message", "gone")]).end_stream());
     assert_eq!(client.status(call), (Code::NotFound, "gone".into()));
+}
+
+#[test]
+fn a_call_may_have_limits_of_its_own() {
+    let limits = MessageLimits { max_receive_bytes: 5, max_send_bytes: 6 };
+    let mut client = Client::new();
+    let limited = client.start(|request| request.limits = Some(limits)).expect("it is started");
+    let other = client.unary();
+    let status = client.engine.send_message(limited, &[0; 7][..], false, true).unwrap_err();
+    assert_eq!(status.message, "CLIENT: Sent message larger than max (7 vs. 6)");
+    assert_eq!(client.engine.send_message(other, &[0; 7][..], false, true), Ok(Sent::Written));
+    client.send(response(1)).send(data(1, message("123456")));
+    let (code, text) = client.status(limited);
+    assert_eq!(code, Code::ResourceExhausted);
+    assert_eq!(text, "CLIENT: Received message larger than max (6 vs. 5)");
+    client.send(response(3)).send(data(3, message("123456"))).send(trailers(3));
+    assert_eq!(client.status(other).0, Code::Ok);
 }

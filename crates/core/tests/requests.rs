@@ -292,3 +292,15 @@ fn metadata_that_the_client_does_not_take_costs_it_only_that_call() {
         server.expect_alive();
     }
 }
+
+#[test]
+fn attempts_before_this_one_are_told_unless_there_were_none() {
+    let mut client = Client::new();
+    for (previous, told) in [(0, None), (1, Some("1")), (12, Some("12"))] {
+        client.start(|request| request.previous_attempts = previous).expect("it is started");
+        let written = client.written().remove(0);
+        let Written::Fields(fields, false) = written else { panic!("{written:?}") };
+        let of_attempts = fields.iter().find(|(name, _)| name == "grpc-previous-rpc-attempts");
+        assert_eq!(of_attempts.map(|(_, value)| value.as_str()), told);
+    }
+}

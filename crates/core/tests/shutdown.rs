@@ -8,7 +8,7 @@ use common::client::Client;
 use common::field;
 use common::server::{STREAM, Server, UNARY};
 use oxgrpc_core::{
-    ClientEvent, Code, Engine, ErrorCode, Metadata, Sent, ServerEvent, StartError, Status,
+    ClientEvent, Code, Engine, ErrorCode, Metadata, Sent, ServerEvent, StartError, Status, Unseen,
     UsageError,
 };
 use oxgrpc_testkit::frame::*;
@@ -86,14 +86,14 @@ fn a_call_that_the_server_has_not_seen_says_so() {
     client.frames();
     client.send(reset(5, 7)).send(reset(7, 8)).send(go_away(11, 0, "")).send(go_away(1, 0, ""));
     client.send(trailers(1));
-    let unprocessed = |client: &mut Client, call| {
-        client.engine.take_outcome(call).expect("it has ended").is_unprocessed
-    };
-    assert!(!unprocessed(&mut client, taken));
-    assert!(unprocessed(&mut client, above));
-    assert!(unprocessed(&mut client, refused));
-    assert!(!unprocessed(&mut client, reset_otherwise));
-    assert!(unprocessed(&mut client, answered) && unprocessed(&mut client, left));
+    let unseen =
+        |client: &mut Client, call| client.engine.take_outcome(call).expect("it has ended").unseen;
+    assert_eq!(unseen(&mut client, taken), None);
+    assert_eq!(unseen(&mut client, above), Some(Unseen::Refused));
+    assert_eq!(unseen(&mut client, refused), Some(Unseen::Refused));
+    assert_eq!(unseen(&mut client, reset_otherwise), None);
+    assert_eq!(unseen(&mut client, answered), Some(Unseen::Refused));
+    assert_eq!(unseen(&mut client, left), Some(Unseen::Refused));
 }
 
 #[test]
@@ -104,13 +104,20 @@ fn a_call_whose_first_octet_never_left_was_not_seen() {
     let (partly, not_at_all) = (client.unary(), client.unary());
     client.engine.http_mut().advance(1);
     client.engine.close(&Status::new(Code::Unavailable, "lost"));
-    for (call, is_unprocessed) in [(gone, false), (partly, false), (not_at_all, true)] {
+    for (call, unseen) in [(gone, None), (partly, None), (not_at_all, Some(Unseen::NeverLeft))] {
         let outcome = client.engine.take_outcome(call).expect("it has ended");
-        assert_eq!(
-            (outcome.status.code, outcome.is_unprocessed),
-            (Code::Unavailable, is_unprocessed)
-        );
+        assert_eq!((outcome.status.code, outcome.unseen), (Code::Unavailable, unseen));
     }
+}
+
+#[test]
+fn a_call_that_a_goaway_overtakes_before_it_is_written_never_left() {
+    let mut client = Client::new();
+    client.frames();
+    let call = client.unary();
+    client.send(go_away(0, 0, ""));
+    let outcome = client.engine.take_outcome(call).expect("it has ended");
+    assert_eq!(outcome.unseen, Some(Unseen::NeverLeft));
 }
 
 #[test]

@@ -26,8 +26,22 @@ if TYPE_CHECKING:
         UnaryUnaryMultiCallable,
     )
     from ._base_server import Server, ServicerContext
+<<<<<<< HEAD
     from ._channel import insecure_channel, secure_channel
+=======
+    from ._channel import insecure_channel
+    from ._client_call_details import ClientCallDetails
+>>>>>>> main
     from ._errors import EOF, AbortError, AioRpcError, BaseError, InternalError, UsageError
+    from ._intercepted_call import InterceptedUnaryUnaryCall
+    from ._interceptor import (
+        ClientInterceptor,
+        ServerInterceptor,
+        StreamStreamClientInterceptor,
+        StreamUnaryClientInterceptor,
+        UnaryStreamClientInterceptor,
+        UnaryUnaryClientInterceptor,
+    )
     from ._loop import init_grpc_aio, shutdown_grpc_aio
     from ._metadata import Metadata
     from ._server import server
@@ -40,18 +54,26 @@ __all__ = (
     "BaseError",
     "Call",
     "Channel",
+    "ClientCallDetails",
+    "ClientInterceptor",
+    "InterceptedUnaryUnaryCall",
     "InternalError",
     "Metadata",
     "RpcContext",
     "Server",
+    "ServerInterceptor",
     "ServicerContext",
     "StreamStreamCall",
+    "StreamStreamClientInterceptor",
     "StreamStreamMultiCallable",
     "StreamUnaryCall",
+    "StreamUnaryClientInterceptor",
     "StreamUnaryMultiCallable",
     "UnaryStreamCall",
+    "UnaryStreamClientInterceptor",
     "UnaryStreamMultiCallable",
     "UnaryUnaryCall",
+    "UnaryUnaryClientInterceptor",
     "UnaryUnaryMultiCallable",
     "UsageError",
     "init_grpc_aio",
@@ -64,10 +86,13 @@ __all__ = (
 #: The module of each name: imported when the name is first used.
 _HOMES = {
     **{name: "._base_call" for name in __all__ if name.endswith("Call")},
+    **{name: "._interceptor" for name in __all__ if name.endswith("Interceptor")},
     **{name: "._base_channel" for name in __all__ if name.endswith("MultiCallable")},
     **dict.fromkeys(("EOF", "AbortError", "AioRpcError", "BaseError", "InternalError", "UsageError"), "._errors"),
     **dict.fromkeys(("init_grpc_aio", "shutdown_grpc_aio"), "._loop"),
     **dict.fromkeys(("Server", "ServicerContext"), "._base_server"),
+    "ClientCallDetails": "._client_call_details",
+    "InterceptedUnaryUnaryCall": "._intercepted_call",
     "Channel": "._base_channel",
     "ChannelArgumentType": "._typing",
     "Metadata": "._metadata",
@@ -77,8 +102,15 @@ _HOMES = {
     "server": "._server",
 }
 
+#: Modules that grpcio's package has as attributes.
+_MODULES = (
+    *("_base_call", "_base_channel", "_base_server", "_call", "_channel", "_metadata", "_server", "_typing", "_utils"),
+)
+
 
 def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
     if name not in _HOMES:
         from .._common import missing
 

@@ -8,7 +8,11 @@ from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
 from .. import _native
+<<<<<<< HEAD
 from .._common import INTERCEPTORS, fully_qualified_method
+=======
+from .._common import fully_qualified_method, missing
+>>>>>>> main
 from .._interfaces import GenericRpcHandler, RpcMethodHandler
 from .._status import Compression
 from .._utilities import DictionaryGenericHandler
@@ -16,23 +20,30 @@ from . import _base_server
 from ._typing import ChannelArgumentType
 
 if TYPE_CHECKING:
+<<<<<<< HEAD
     from .._credentials import ServerCredentials
+=======
+    from ._interceptor import ServerInterceptor
+>>>>>>> main
 
 
 class Server(_base_server.Server):
-    """A server, with its native part."""
+    """A server, with its native part. One that serves and that nobody holds any more stops."""
+
+    #: Where it serves.
+    _loop: asyncio.AbstractEventLoop | None = None
 
     def __init__(
         self,
         migration_thread_pool: Executor | None,
         handlers: Sequence[GenericRpcHandler] | None,
-        interceptors: Sequence[Any] | None,
+        interceptors: Sequence[ServerInterceptor] | None,
         options: ChannelArgumentType | None,
         maximum_concurrent_rpcs: int | None,
         compression: Compression | None,
     ) -> None:
         if interceptors:
-            raise NotImplementedError(f"server interceptors are not in this version of oxgrpc: {INTERCEPTORS}")
+            raise NotImplementedError("server interceptors are not in this version of oxgrpc")
         self._native = _native.Server(migration_thread_pool, options, maximum_concurrent_rpcs, compression)
         self._stopped = asyncio.Event()
         self._stopping: asyncio.Task[None] | None = None
@@ -71,6 +82,7 @@ class Server(_base_server.Server):
 
     async def start(self) -> None:
         self._native.start()
+        self._loop = asyncio.get_running_loop()
 
     async def stop(self, grace: float | None = None) -> None:
         if self._deadline is None and not self._native.is_running():
@@ -111,17 +123,24 @@ class Server(_base_server.Server):
             self._stopped.set()
 
     async def wait_for_termination(self, timeout: float | None = None) -> bool:
+        if self._stopped.is_set():
+            return False
         try:
             await asyncio.wait_for(self._stopped.wait(), timeout)
         except asyncio.TimeoutError:
             return True
         return False
 
+    def __del__(self) -> None:
+        # The connections and the loop hold the native part: without this they would serve for ever.
+        if self._loop is not None and not self._loop.is_closed() and self._native.is_running():
+            self._loop.call_soon_threadsafe(self._native.close)
+
 
 def server(
     migration_thread_pool: Executor | None = None,
     handlers: Sequence[GenericRpcHandler] | None = None,
-    interceptors: Sequence[Any] | None = None,
+    interceptors: Sequence[ServerInterceptor] | None = None,
     options: ChannelArgumentType | None = None,
     maximum_concurrent_rpcs: int | None = None,
     compression: Compression | None = None,

@@ -101,6 +101,8 @@ fn ours() -> Cost {
                     deadline: None,
                     encoding: Encoding::Identity,
                     unary_response: true,
+                    limits: None,
+                    previous_attempts: 0,
                 };
                 let id = client.start(&request, now).expect("it takes calls");
                 client.send_message(id, &PAYLOAD[..], false, true).expect("it takes messages");

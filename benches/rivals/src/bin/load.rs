@@ -38,6 +38,8 @@ impl Connection {
             deadline: None,
             encoding: Encoding::Identity,
             unary_response: true,
+            limits: None,
+            previous_attempts: 0,
         };
         let now = Instant::now();
         let id = self.engine.start(&request, now).expect("the server takes calls");

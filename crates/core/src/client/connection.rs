@@ -1,6 +1,6 @@
 //! The client's end of a connection: the calls started on it (PROTOCOL-HTTP2.md).
 
-use super::{ClientEvent, ClientOptions, Outcome, Request, StartError};
+use super::{ClientEvent, ClientOptions, Outcome, Request, StartError, Unseen};
 use crate::compression::Encoding;
 use crate::deadline::Deadlines;
 use crate::engine::Engine;
@@ -95,7 +95,8 @@ impl<B: MessageBuffer> ClientConnection<B> {
             Some(deadline) if deadline > now => Some(timeout::encode(deadline - now)),
             Some(_) => return Err(StartError::Failed(deadline_exceeded())),
         };
-        let mut own: [Pair<'_>; 2] = [(b"", b"", Indexing::Literal); 2];
+        let previous_attempts;
+        let mut own: [Pair<'_>; 3] = [(b"", b"", Indexing::Literal); 3];
         let mut count = 0;
         if let Some(timeout) = &timeout {
             own[count] = (b"grpc-timeout", timeout.as_bytes(), Indexing::Literal);
@@ -104,6 +105,12 @@ impl<B: MessageBuffer> ClientConnection<B> {
         if request.encoding != Encoding::Identity {
             let name = request.encoding.name().as_bytes();
             own[count] = (b"grpc-encoding", name, Indexing::Always);
+            count += 1;
+        }
+        if request.previous_attempts > 0 {
+            previous_attempts = request.previous_attempts.to_string();
+            let value = previous_attempts.as_bytes();
+            own[count] = (b"grpc-previous-rpc-attempts", value, Indexing::Literal);
             count += 1;
         }
         let options = &self.options;
@@ -143,6 +150,7 @@ impl<B: MessageBuffer> ClientConnection<B> {
         );
         if let Some(call) = self.transport.get_mut(id) {
             call.send_encoding = request.encoding;
+            call.limits = request.limits.unwrap_or(call.limits);
             call.reading = request.unary_response;
         }
         if let Some(deadline) = request.deadline {
@@ -202,7 +210,7 @@ impl<B: MessageBuffer> ClientConnection<B> {
                 status: outcome.status.clone(),
                 trailing: std::mem::take(&mut outcome.trailing),
                 is_remote: outcome.is_remote,
-                is_unprocessed: outcome.is_unprocessed,
+                unseen: outcome.unseen,
             }),
             _ => None,
         }
@@ -260,7 +268,7 @@ impl<B: MessageBuffer> ClientConnection<B> {
         if status.is_ok() && call.side.unary_response && call.side.responses == 0 {
             status = not_one_response("no response");
         }
-        self.end_with(id, Outcome { status, trailing, is_remote: true, is_unprocessed: false });
+        self.end_with(id, Outcome { status, trailing, is_remote: true, unseen: None });
     }
 
     fn on_go_away(&mut self, last_stream: u32, code: ErrorCode, debug: &[u8]) {
@@ -269,7 +277,8 @@ impl<B: MessageBuffer> ClientConnection<B> {
             if self.transport.get(id).is_some_and(|call| call.stream.id() > last_stream) {
                 let text =
                     format!("The server goes away and did not take the call: {code} {debug}");
-                self.end_with(id, Outcome::unprocessed(Status::new(Code::Unavailable, text)));
+                let why = if self.has_left(id) { Unseen::Refused } else { Unseen::NeverLeft };
+                self.end_with(id, Outcome::unseen(Status::new(Code::Unavailable, text), why));
             }
         }
         self.events.push_back(ClientEvent::GoAway { code, debug });
@@ -302,15 +311,19 @@ impl<B: MessageBuffer> ClientConnection<B> {
     /// Ends all calls, because the connection is lost.
     pub fn close(&mut self, status: &Status) {
         self.transport.http.discard_output();
-        let written = self.transport.http.written();
         for id in self.transport.ids() {
-            let has_left = self.transport.get(id).is_some_and(|call| call.side.begins_at < written);
-            let outcome = match has_left {
+            let outcome = match self.has_left(id) {
                 true => Outcome::local(status.clone()),
-                false => Outcome::unprocessed(status.clone()),
+                false => Outcome::unseen(status.clone(), Unseen::NeverLeft),
             };
             self.end_with(id, outcome);
         }
+    }
+
+    /// Whether anything of a call was written.
+    fn has_left(&self, id: CallId) -> bool {
+        let written = self.transport.http.written();
+        self.transport.get(id).is_some_and(|call| call.side.begins_at < written)
     }
 
     /// The next event.
@@ -362,7 +375,9 @@ impl<B: MessageBuffer> Engine for ClientConnection<B> {
                 Event::Reset { tag, code } => {
                     if let Some((id, _)) = self.transport.by_tag(tag) {
                         let outcome = match code {
-                            ErrorCode::REFUSED_STREAM => Outcome::unprocessed(reset_status(code)),
+                            ErrorCode::REFUSED_STREAM => {
+                                Outcome::unseen(reset_status(code), Unseen::Refused)
+                            }
                             _ => Outcome::local(reset_status(code)),
                         };
                         self.end_with(id, outcome);

@@ -25,6 +25,10 @@ pub struct Request<'a> {
     pub encoding: Encoding,
     /// Exactly one message must come back.
     pub unary_response: bool,
+    /// How large its messages may be, if that is not what holds for the connection.
+    pub limits: Option<MessageLimits>,
+    /// Attempts at the same call that have failed before this one: `grpc-previous-rpc-attempts` (gRFC A6).
+    pub previous_attempts: u32,
 }
 
 /// Why a call was not started.
@@ -70,20 +74,28 @@ pub struct Outcome {
     pub trailing: Metadata,
     /// The status came from the server.
     pub is_remote: bool,
-    /// The server's program has not seen the call: it was refused (RFC 9113 §8.7), was begun above a GOAWAY's last stream
-    /// (§6.8) or never reached the transport. It can be made again whatever it does (gRFC A6, transparent retries).
-    pub is_unprocessed: bool,
+    /// The server's program has not seen the call: it can be made again whatever it does.
+    pub unseen: Option<Unseen>,
+}
+
+/// Why it is certain that a call was not seen by the server's program (gRFC A6, "Transparent Retries").
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unseen {
+    /// Nothing of it was written.
+    NeverLeft,
+    /// The server has refused it (RFC 9113 §8.7), or goes away without taking it (§6.8).
+    Refused,
 }
 
 impl Outcome {
     /// An end that this side decides upon.
     pub fn local(status: Status) -> Self {
-        Self { status, trailing: Metadata::new(), is_remote: false, is_unprocessed: false }
+        Self { status, trailing: Metadata::new(), is_remote: false, unseen: None }
     }
 
     /// The end of a call that the server's program has not seen.
-    pub fn unprocessed(status: Status) -> Self {
-        Self { is_unprocessed: true, ..Self::local(status) }
+    pub fn unseen(status: Status, why: Unseen) -> Self {
+        Self { unseen: Some(why), ..Self::local(status) }
     }
 }
 

@@ -57,6 +57,8 @@ impl Client {
             deadline: None,
             encoding: Encoding::Identity,
             unary_response: true,
+            limits: None,
+            previous_attempts: 0,
         };
         change(&mut request);
         self.engine.start(&request, self.clock.now())
@@ -74,6 +76,8 @@ impl Client {
             deadline: timeout.map(|timeout| self.clock.now() + timeout),
             encoding: Encoding::Identity,
             unary_response: true,
+            limits: None,
+            previous_attempts: 0,
         };
         self.engine.start(&request, self.clock.now())
     }

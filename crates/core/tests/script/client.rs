@@ -104,6 +104,8 @@ impl Client {
             deadline: None,
             encoding: call.request_encoding,
             unary_response: !call.kind.streams_responses(),
+            limits: None,
+            previous_attempts: 0,
         };
         let id = self.engine.start(&request, self.clock.now()).expect("there is room");
         self.numbers.insert(id, number);

@@ -77,6 +77,8 @@ impl Request {
             deadline: self.deadline,
             encoding: self.encoding,
             unary_response: matches!(self.method.kind, Kind::UnaryUnary | Kind::StreamUnary),
+            limits: None,
+            previous_attempts: 0,
         }
     }
 }
