@@ -36,9 +36,6 @@ if TYPE_CHECKING:
     )
     from ._base_server import Server, ServicerContext
     from ._credentials import (
-        AuthMetadataContext,
-        AuthMetadataPlugin,
-        AuthMetadataPluginCallback,
         CallCredentials,
         ChannelCredentials,
         LocalConnectionType,
@@ -70,6 +67,7 @@ if TYPE_CHECKING:
         ServiceRpcHandler,
         Status,
     )
+    from ._plugin import AuthMetadataContext, AuthMetadataPlugin, AuthMetadataPluginCallback
     from ._status import ChannelConnectivity, Compression, StatusCode
     from ._utilities import (
         method_handlers_generic_handler,
@@ -156,7 +154,7 @@ _HOMES = {
     **dict.fromkeys(("RpcMethodHandler", "ServiceRpcHandler", "Status"), "._interfaces"),
     **{name: "._utilities" for name in __all__ if name.endswith("_handler")},
     **{name: "._credentials" for name in __all__ if name.endswith(("Credentials", "_credentials"))},
-    **{name: "._credentials" for name in __all__ if name.startswith("AuthMetadata")},
+    **{name: "._plugin" for name in __all__ if name.startswith("AuthMetadata")},
     **dict.fromkeys(("LocalConnectionType", "ServerCertificateConfiguration"), "._credentials"),
     "Channel": "._base_channel",
     "ClientCallDetails": "._base_interceptor",
@@ -165,14 +163,10 @@ _HOMES = {
 }
 
 #: Modules that grpcio's package has as attributes.
-<<<<<<< HEAD
-_MODULES = ("_auth", "_common", "_utilities", "aio", "experimental")
-=======
 _MODULES = (
-    *("_common", "_compression", "_cython", "_grpcio_metadata", "_observability", "_typing", "_utilities"),
+    *("_auth", "_common", "_compression", "_cython", "_grpcio_metadata", "_observability", "_typing", "_utilities"),
     *("aio", "experimental"),
 )
->>>>>>> main
 
 
 def __getattr__(name: str) -> object:

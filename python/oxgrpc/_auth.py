@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from ._credentials import AuthMetadataContext, AuthMetadataPlugin, AuthMetadataPluginCallback
+from ._plugin import AuthMetadataContext, AuthMetadataPlugin, AuthMetadataPluginCallback
 
 
 def _answer(callback: AuthMetadataPluginCallback, token: str | None, error: Exception | None) -> None:
@@ -35,6 +35,8 @@ class AccessTokenAuthMetadataPlugin(AuthMetadataPlugin):
 
     def __init__(self, access_token: str) -> None:
         self._access_token = access_token
+        # The same for every call, which need not wait for a thread to say it.
+        self._always = (("authorization", f"Bearer {access_token}"),)
 
     def __call__(self, context: AuthMetadataContext, callback: AuthMetadataPluginCallback) -> None:
-        _answer(callback, self._access_token, None)
+        callback(self._always, None)

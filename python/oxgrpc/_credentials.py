@@ -5,16 +5,15 @@ Certificates and keys are PEM, as ``bytes``. They are read when credentials are 
 
 from __future__ import annotations
 
-import abc
 import enum
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from . import _log, _native
+from ._plugin import AuthMetadataContext as AuthMetadataContext
+from ._plugin import AuthMetadataPlugin as AuthMetadataPlugin
+from ._plugin import AuthMetadataPluginCallback as AuthMetadataPluginCallback
 from ._plugin import Plugin
-
-if TYPE_CHECKING:
-    from ._typing import MetadataType
 
 
 class ChannelCredentials:
@@ -43,45 +42,6 @@ class ServerCertificateConfiguration:
 
     def __init__(self, certificate_configuration: Any) -> None:
         self._certificate_configuration = certificate_configuration
-
-
-class AuthMetadataContext(abc.ABC):
-    """What a plugin is told of the call that it is asked about.
-
-    Attributes:
-      service_url: the service, as in ``https://host/package.Service``.
-      method_name: the method, as in ``Method``.
-    """
-
-    service_url: str
-    method_name: str
-
-
-class AuthMetadataPluginCallback(abc.ABC):  # noqa: B024
-    """Takes what a plugin answers."""
-
-    def __call__(self, metadata: MetadataType | None, error: BaseException | None) -> None:
-        """Answers, once, from any thread.
-
-        Args:
-          metadata: what the call carries besides its own; ``None`` is nothing.
-          error: why there is none, which ends the call with UNAVAILABLE; ``None`` if there is.
-
-        Raises:
-          RuntimeError: it has been called before.
-        """
-        raise NotImplementedError
-
-
-class AuthMetadataPlugin(abc.ABC):  # noqa: B024
-    """Gives calls their metadata."""
-
-    def __call__(self, context: AuthMetadataContext, callback: AuthMetadataPluginCallback) -> None:
-        """Finds the metadata for a call and hands it to ``callback``, at once or later.
-
-        Runs in a thread of its own, so that it may wait for a server that gives tokens.
-        """
-        raise NotImplementedError
 
 
 @enum.unique
@@ -257,7 +217,7 @@ def ssl_server_credentials(
 def ssl_server_certificate_configuration(
     private_key_certificate_chain_pairs: Iterable[tuple[bytes, bytes]], root_certificates: bytes | None = None
 ) -> ServerCertificateConfiguration:
-    """Keys and certificates for :func:`dynamic_ssl_server_credentials`, as :func:`ssl_server_credentials` takes them."""
+    """What :func:`ssl_server_credentials` takes, for :func:`dynamic_ssl_server_credentials`."""
     return ServerCertificateConfiguration(_certificates(private_key_certificate_chain_pairs, root_certificates))
 
 

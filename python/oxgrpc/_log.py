@@ -64,3 +64,8 @@ def certificates_not_fetched(error: BaseException) -> None:
 def certificates_refused(reason: str) -> None:
     """A server was given certificates that it cannot use, and goes on with those that it has."""
     _server.error("Error fetching certificate configuration: %s", reason)
+
+
+def plugin_failed(name: str, error: BaseException) -> None:
+    """A plugin of call credentials raised."""
+    _channel.error('AuthMetadataPluginCallback "%s" raised exception!', name, exc_info=error)

@@ -10,6 +10,7 @@ from typing_extensions import Self
 
 from ._interfaces import GenericRpcHandler, RpcMethodHandler, Status
 from ._metadatum import _Metadatum
+from ._plugin import Plugin
 from ._status import ChannelConnectivity, Compression, StatusCode
 from .aio import _base_call, _base_channel, _base_server
 from .aio._errors import EOFType
@@ -187,6 +188,7 @@ class Channel:
         options: Sequence[tuple[str, Any]] | None = None,
         compression: Compression | None = None,
         security: ChannelSecurity | None = None,
+        plugins: tuple[Plugin, ...] | None = None,
     ) -> Self: ...
     def unary_unary(
         self,

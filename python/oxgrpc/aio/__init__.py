@@ -26,12 +26,8 @@ if TYPE_CHECKING:
         UnaryUnaryMultiCallable,
     )
     from ._base_server import Server, ServicerContext
-<<<<<<< HEAD
     from ._channel import insecure_channel, secure_channel
-=======
-    from ._channel import insecure_channel
     from ._client_call_details import ClientCallDetails
->>>>>>> main
     from ._errors import EOF, AbortError, AioRpcError, BaseError, InternalError, UsageError
     from ._intercepted_call import InterceptedUnaryUnaryCall
     from ._interceptor import (

@@ -37,22 +37,14 @@ class Channel(_base_channel.Channel):
         target: str,
         options: ChannelArgumentType | None,
         compression: Compression | None,
-<<<<<<< HEAD
-        interceptors: Sequence[Any] | None,
+        interceptors: Sequence[ClientInterceptor] | None,
         credentials: ChannelCredentials | None = None,
     ) -> None:
-        if interceptors:
-            raise NotImplementedError(f"client interceptors are not in this version of oxgrpc: {INTERCEPTORS}")
-        transport = None if credentials is None else credentials._credentials.transport
-        self._native = _native.Channel(target, options, compression, transport)
-=======
-        interceptors: Sequence[ClientInterceptor] | None,
-    ) -> None:
-        self._native = _native.Channel(target, options, compression)
+        transport, plugins = (None, ()) if credentials is None else credentials._credentials
+        self._native = _native.Channel(target, options, compression, transport, plugins)
         self._interception = _intercepted(self._native, interceptors) if interceptors else None
         #: What makes the methods: whoever has no interceptors gets native ones.
         self._methods = self._interception or self._native
->>>>>>> main
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -170,7 +162,7 @@ def secure_channel(
     credentials: ChannelCredentials,
     options: ChannelArgumentType | None = None,
     compression: Compression | None = None,
-    interceptors: Sequence[Any] | None = None,
+    interceptors: Sequence[ClientInterceptor] | None = None,
 ) -> Channel:
     """A channel with credentials. Needs no running loop; connects when it is first used.
 
@@ -180,7 +172,7 @@ def secure_channel(
       credentials: from :func:`oxgrpc.ssl_channel_credentials`, for example.
       options: pairs of ``grpc.*`` names and values, as grpcio takes them.
       compression: how requests are compressed unless a call says otherwise.
-      interceptors: not in this version.
+      interceptors: what stands between the program and its calls, the first outermost.
 
     Raises:
       ValueError: the target cannot be understood.

@@ -5,14 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import _native
-<<<<<<< HEAD
-from .._common import INTERCEPTORS, fully_qualified_method
-=======
-from .._common import fully_qualified_method, missing
->>>>>>> main
+from .._common import fully_qualified_method
 from .._interfaces import GenericRpcHandler, RpcMethodHandler
 from .._status import Compression
 from .._utilities import DictionaryGenericHandler
@@ -20,11 +16,8 @@ from . import _base_server
 from ._typing import ChannelArgumentType
 
 if TYPE_CHECKING:
-<<<<<<< HEAD
     from .._credentials import ServerCredentials
-=======
     from ._interceptor import ServerInterceptor
->>>>>>> main
 
 
 class Server(_base_server.Server):

@@ -15,7 +15,7 @@ use oxgrpc_io::Target;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString};
+use pyo3::types::{PyBytes, PyString, PyTuple};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -43,12 +43,18 @@ struct State {
 #[pyclass(frozen, weakref, module = "oxgrpc._native", name = "Channel")]
 pub(crate) struct Channel {
     config: Arc<Config>,
+    /// What all its calls carry.
+    plugins: Option<Py<PyTuple>>,
     state: GilCell<State>,
 }
 
 impl Channel {
     pub(crate) fn config(&self) -> &Config {
         &self.config
+    }
+
+    pub(super) fn plugins(&self) -> Option<&Py<PyTuple>> {
+        self.plugins.as_ref()
     }
 
     /// The running loop's part of the channel.
@@ -128,12 +134,13 @@ impl Channel {
 #[pymethods]
 impl Channel {
     #[new]
-    #[pyo3(signature = (target, options=None, compression=None, security=None))]
+    #[pyo3(signature = (target, options=None, compression=None, security=None, plugins=None))]
     fn new(
         target: &str,
         options: Option<&Bound<'_, PyAny>>,
         compression: Option<&Bound<'_, PyAny>>,
         security: Option<&PyChannelSecurity>,
+        plugins: Option<Bound<'_, PyTuple>>,
     ) -> PyResult<Self> {
         let parsed =
             Target::parse(target).map_err(|error| PyValueError::new_err(error.to_string()))?;
@@ -160,7 +167,9 @@ impl Channel {
             encoding: options.encoding,
             security,
         };
-        Ok(Self { config: Arc::new(config), state: GilCell::new(State::default()) })
+        let plugins = plugins.filter(|plugins| !plugins.is_empty()).map(Bound::unbind);
+        let state = GilCell::new(State::default());
+        Ok(Self { config: Arc::new(config), plugins, state })
     }
 
     #[pyo3(signature = (method, request_serializer=None, response_deserializer=None))]
@@ -264,6 +273,9 @@ impl Channel {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Some(plugins) = &self.plugins {
+            visit.call(plugins)?;
+        }
         self.state.traverse(|state| state.loop_channels.iter().try_for_each(|own| visit.call(own)))
     }
 

@@ -310,7 +310,6 @@ impl Server {
     }
 
     /// Listens; returns the port, 1 for a Unix socket.
-<<<<<<< HEAD
     #[pyo3(signature = (address, security=None))]
     fn listen(
         &self,
@@ -318,16 +317,11 @@ impl Server {
         address: &Bound<'_, PyAny>,
         security: Option<Py<ServerSecurity>>,
     ) -> PyResult<u16> {
-        let Ok(address) = address.cast::<PyString>() else {
-            return Err(PyTypeError::new_err(format!("an address is a str, not {address}")));
-=======
-    fn listen(&self, py: Python<'_>, address: &Bound<'_, PyAny>) -> PyResult<u16> {
         let address = match address.cast::<PyBytes>() {
             Ok(octets) => String::from_utf8_lossy(octets.as_bytes()).into_owned(),
             Err(_) => address
                 .extract::<String>()
                 .map_err(|_| PyTypeError::new_err(format!("an address is a str, not {address}")))?,
->>>>>>> main
         };
         self.check_new(py, "cannot add a port to")?;
         let options = ListenOptions { reuse_port: self.reuse_port };
