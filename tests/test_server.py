@@ -476,11 +476,6 @@ async def test_a_server_needs_no_loop_to_be_made() -> None:
     await server.stop(None)
 
 
-async def test_what_comes_next_says_so() -> None:
-    with pytest.raises(NotImplementedError, match="interceptors"):
-        aio.server(interceptors=[object()])
-
-
 class Plain:
     """Plain functions as handlers, and the threads they ran in."""
 
