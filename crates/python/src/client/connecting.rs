@@ -86,16 +86,23 @@ impl Attempt {
         if LoopChannel::is_over(loop_channel) || me.take(py, self.id).is_none() {
             return Ok(());
         }
-        if let Err(error) = socket.finish_connect() {
-            let error = format!("{}: {error}", socket.peer());
-            me.state.with(py, |state| state.balancer.ended(self.id, &error, Instant::now()));
-            LoopChannel::act(loop_channel);
-            return Ok(());
-        }
+        let peer = socket.peer().to_string();
+        let config = &me.config;
+        let secured =
+            socket.finish_connect().and_then(|()| config.security.secure(socket, &config.host));
+        let stream = match secured {
+            Ok(stream) => stream,
+            Err(error) => {
+                let error = format!("{peer}: {error}");
+                me.state.with(py, |state| state.balancer.ended(self.id, &error, Instant::now()));
+                LoopChannel::act(loop_channel);
+                return Ok(());
+            }
+        };
         let keepalive = me.state.with(py, |state| state.keepalive);
-        let options = ClientOptions { keepalive, ..me.config.client.clone() };
+        let options = ClientOptions { keepalive, ..config.client.clone() };
         let engine = ClientConnection::new(options);
-        let link = ClientLink::new(py, loop_channel, self.id, Link::new(engine, socket))?;
+        let link = ClientLink::new(py, loop_channel, self.id, Link::new(engine, stream))?;
         let connection = Connection::Link(link.clone_ref(py));
         me.state.with(py, |state| state.connections.push((self.id, connection)));
         link::open(link.bind(py));
