@@ -38,6 +38,8 @@ mod _native {
         UnaryUnaryMultiCallable,
     };
     #[pymodule_export]
+    use crate::client::{dns_answer, dns_query};
+    #[pymodule_export]
     use crate::credentials::{PyChannelSecurity, ServerCertificates, ServerSecurity};
     #[pymodule_export]
     use crate::server::{RequestIterator, Server, ServicerContext};

@@ -6,6 +6,7 @@ mod classes;
 mod connecting;
 mod credentials;
 mod deadline;
+mod dns;
 mod line;
 mod link;
 mod loop_channel;
@@ -21,6 +22,7 @@ mod subchannel;
 pub(crate) use call::Call;
 pub(crate) use channel::Channel;
 pub(crate) use classes::{StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall};
+pub(crate) use dns::{dns_answer, dns_query};
 pub(crate) use link::ClientLink;
 pub(crate) use multicallable::{
     StreamStreamMultiCallable, StreamUnaryMultiCallable, UnaryStreamMultiCallable,
