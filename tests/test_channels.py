@@ -121,11 +121,10 @@ def test_a_target_that_makes_no_sense_is_refused_at_once(target: str) -> None:
 
 
 async def test_an_empty_target_leads_nowhere() -> None:
-    for channel in (aio.insecure_channel(""), aio.secure_channel("", grpc.ssl_channel_credentials())):
-        async with channel:
-            with pytest.raises(aio.AioRpcError) as caught:
-                await method(channel)(b"x")
-            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    async with aio.insecure_channel("") as channel:
+        with pytest.raises(aio.AioRpcError, match="no address") as caught:
+            await method(channel)(b"x")
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     with pytest.raises(RuntimeError, match="no gRPC target"):
         aio.server().add_insecure_port("")
 
