@@ -23,6 +23,11 @@ from oxgrpc import _auth, aio
 def plugins_end(leak_guard: None) -> Iterator[None]:
     """A plugin may still be on its way out when its call has ended."""
     yield
+    join()
+
+
+def join() -> None:
+    """Waits for the threads in which plugins run."""
     for thread in threading.enumerate():
         if thread.name.startswith("oxgrpc "):
             thread.join()
@@ -221,6 +226,7 @@ async def test_only_the_first_answer_counts() -> None:
 
     async with secured() as service:
         assert eval(await service.unary_unary(b"", credentials=plugin(twice))) == [("x-first", "yes")]
+        await asyncio.to_thread(join)
     assert complaints == ["AuthMetadataPluginCallback invoked more than once!"] * 2
 
 
@@ -248,6 +254,7 @@ async def test_a_plugin_that_raises(caplog: pytest.LogCaptureFixture) -> None:
             "UNAVAILABLE",
             "Getting metadata from plugin failed with error: broken",
         )
+        await asyncio.to_thread(join)
         with pytest.raises(RuntimeError, match="raised exception"):
             late.pop()((), None)
     assert 'AuthMetadataPluginCallback "my plugin" raised exception!' in caplog.text
