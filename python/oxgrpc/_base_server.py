@@ -14,6 +14,8 @@ from ._typing import MetadataType, MetadatumType
 if TYPE_CHECKING:
     import threading
 
+    from ._credentials import ServerCredentials
+
 
 class Server(abc.ABC):
     """Serves calls."""
@@ -44,7 +46,7 @@ class Server(abc.ABC):
         raise NotImplementedError
 
     @abc.abstractmethod
-    def add_secure_port(self, address: str, server_credentials: Any) -> int:
+    def add_secure_port(self, address: str, server_credentials: ServerCredentials) -> int:
         """Listens with encryption, otherwise as :meth:`add_insecure_port` does."""
         raise NotImplementedError
 
