@@ -40,7 +40,9 @@ mod _native {
     #[pymodule_export]
     use crate::client::{dns_answer, dns_query};
     #[pymodule_export]
-    use crate::credentials::{PyChannelSecurity, ServerCertificates, ServerSecurity};
+    use crate::credentials::{
+        PyChannelSecurity, PySessionCache, ServerCertificates, ServerSecurity,
+    };
     #[pymodule_export]
     use crate::server::{RequestIterator, Server, ServicerContext};
     use pyo3::prelude::*;
