@@ -26,7 +26,6 @@ EAGER = [
 ]
 
 
-
 class Backends:
     """Servers on addresses of their own, 127.0.1.n, on one port."""
 
