@@ -18,6 +18,7 @@ mod names;
 mod options;
 mod port;
 mod pump;
+mod random;
 mod server;
 mod settings;
 mod slots;

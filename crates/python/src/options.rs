@@ -3,7 +3,9 @@
 //! One that is not known here is left alone, as grpcio does, and named once in the log at DEBUG.
 
 use crate::names::names;
-use oxgrpc_core::{BackoffOptions, Config, Encoding, KeepaliveOptions, MessageLimits};
+use oxgrpc_core::{
+    BackoffOptions, Config, Encoding, KeepaliveOptions, LifetimeOptions, MessageLimits, PingRules,
+};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use std::time::Duration;
@@ -23,14 +25,20 @@ pub(crate) struct Options {
     pub(crate) limits: MessageLimits,
     /// `grpc.initial_reconnect_backoff_ms`, `grpc.min_reconnect_backoff_ms`, `grpc.max_reconnect_backoff_ms`.
     pub(crate) backoff: BackoffOptions,
-    /// `grpc.keepalive_time_ms`; `None` where none was given, or one that means never.
-    pub(crate) keepalive_time: Option<Duration>,
+    /// `grpc.keepalive_time_ms`; [`NEVER`] is none.
+    keepalive_time: Option<Duration>,
     /// `grpc.keepalive_timeout_ms`.
     pub(crate) keepalive_timeout: Duration,
     /// `grpc.keepalive_permit_without_calls`.
     pub(crate) keepalive_permit_without_calls: bool,
     /// `grpc.http2.max_pings_without_data`.
     pub(crate) max_pings_without_data: u32,
+    /// `grpc.http2.min_ping_interval_without_data_ms`, or `grpc.http2.min_recv_ping_interval_without_data_ms`, and
+    /// `grpc.http2.max_ping_strikes`, 0 for any number: what a server demands of its clients.
+    pings: PingRules,
+    /// `grpc.max_connection_idle_ms`, `grpc.max_connection_age_ms`, `grpc.max_connection_age_grace_ms` and
+    /// `grpc.server_handshake_timeout_ms`.
+    pub(crate) lifetime: LifetimeOptions,
     /// `grpc.default_authority`.
     pub(crate) authority: Option<String>,
     /// `grpc.primary_user_agent`: stands before our own.
@@ -55,6 +63,8 @@ impl Default for Options {
             keepalive_timeout: Duration::from_secs(20),
             keepalive_permit_without_calls: false,
             max_pings_without_data: 2,
+            pings: PingRules::default(),
+            lifetime: LifetimeOptions::default(),
             authority: None,
             primary_user_agent: None,
             secondary_user_agent: None,
@@ -121,10 +131,7 @@ impl Options {
             "grpc.min_reconnect_backoff_ms" => self.backoff.connect_timeout = milliseconds()?,
             "grpc.max_reconnect_backoff_ms" => self.backoff.max = milliseconds()?,
             "grpc.keepalive_time_ms" => {
-                // What does not fit into grpcio's int is its "never".
-                let ms = i32::try_from(integer(key, value)?).unwrap_or(i32::MAX);
-                self.keepalive_time =
-                    (ms != i32::MAX).then(|| Duration::from_millis(ms.max(1) as u64));
+                self.keepalive_time = Some(duration(integer(key, value)?.max(1)));
             }
             "grpc.keepalive_timeout_ms" => self.keepalive_timeout = milliseconds()?,
             "grpc.keepalive_permit_without_calls" => {
@@ -132,6 +139,21 @@ impl Options {
             }
             "grpc.http2.max_pings_without_data" => {
                 self.max_pings_without_data = u32::try_from(integer(key, value)?).unwrap_or(0);
+            }
+            "grpc.http2.min_ping_interval_without_data_ms"
+            | "grpc.http2.min_recv_ping_interval_without_data_ms" => {
+                self.pings.min_interval = milliseconds()?;
+            }
+            "grpc.http2.max_ping_strikes" => {
+                self.pings.max_strikes = u32::try_from(integer(key, value)?).unwrap_or(0);
+            }
+            "grpc.max_connection_idle_ms" => self.lifetime.max_idle = span(integer(key, value)?),
+            "grpc.max_connection_age_ms" => self.lifetime.max_age = span(integer(key, value)?),
+            "grpc.max_connection_age_grace_ms" => {
+                self.lifetime.max_age_grace = span(integer(key, value)?);
+            }
+            "grpc.server_handshake_timeout_ms" => {
+                self.lifetime.handshake_timeout = duration(integer(key, value)?.max(1));
             }
             "grpc.default_authority" => self.authority = Some(value.extract()?),
             "grpc.primary_user_agent" => self.primary_user_agent = Some(value.extract()?),
@@ -148,10 +170,16 @@ impl Options {
         Ok(())
     }
 
-    /// How connections are kept alive, if they are.
-    pub(crate) fn keepalive(&self) -> Option<KeepaliveOptions> {
-        Some(KeepaliveOptions {
-            time: self.keepalive_time?,
+    /// How often a server's clients may send PINGs.
+    pub(crate) fn pings(&self) -> PingRules {
+        PingRules { permit_without_calls: self.keepalive_permit_without_calls, ..self.pings }
+    }
+
+    /// How connections are kept alive, if they are. `default` is how long nothing may come where nothing is said.
+    pub(crate) fn keepalive(&self, default: Duration) -> Option<KeepaliveOptions> {
+        let time = self.keepalive_time.unwrap_or(default);
+        (time != NEVER).then_some(KeepaliveOptions {
+            time,
             timeout: self.keepalive_timeout,
             permit_without_calls: self.keepalive_permit_without_calls,
             max_pings_without_data: self.max_pings_without_data,
@@ -165,6 +193,26 @@ impl Options {
             [self.primary_user_agent.as_deref(), Some(own), self.secondary_user_agent.as_deref()];
         parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
     }
+}
+
+/// How long a client's and a server's connection may be quiet where nothing is said (grpcio's defaults).
+pub(crate) const CLIENT_KEEPALIVE_TIME: Duration = NEVER;
+pub(crate) const SERVER_KEEPALIVE_TIME: Duration = Duration::from_secs(2 * 60 * 60);
+
+/// What the largest number of grpcio's int, and all that does not fit into it, means.
+const NEVER: Duration = Duration::MAX;
+
+/// A number of milliseconds.
+fn duration(ms: i64) -> Duration {
+    match i32::try_from(ms) {
+        Ok(i32::MAX) | Err(_) => NEVER,
+        Ok(ms) => Duration::from_millis(ms.max(0) as u64),
+    }
+}
+
+/// A number of milliseconds that has a limit.
+fn span(ms: i64) -> Option<Duration> {
+    Some(duration(ms.max(1))).filter(|span| *span != NEVER)
 }
 
 fn integer(key: &str, value: &Bound<'_, PyAny>) -> PyResult<i64> {

@@ -6,12 +6,12 @@ use super::link::ClientLink;
 use super::loop_channel::LoopChannel;
 use crate::link::{self, End, Link};
 use crate::names::names;
+use crate::random::random;
 use oxgrpc_core::{ClientConnection, ClientOptions, Code, Status};
 use oxgrpc_io::{Address, Socket, Target};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
@@ -108,11 +108,10 @@ impl LoopChannel {
         let py = slf.py();
         let me = slf.get();
         me.cancel_timer(py);
-        let random = RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64;
         let now = Instant::now();
         let (retry_at, pending) = me.state.with(py, |state| {
             state.last_error.clone_from(&error);
-            (state.channel.failed(now, random), std::mem::take(&mut state.line.waiting))
+            (state.channel.failed(now, random()), std::mem::take(&mut state.line.waiting))
         });
         for reference in pending {
             let Some(call) = reference.upgrade(py) else { continue };

@@ -7,7 +7,7 @@ use crate::errors::usage_error;
 use crate::gil::GilCell;
 use crate::link::Link;
 use crate::names::log;
-use crate::options::Options;
+use crate::options::{Options, SERVER_KEEPALIVE_TIME};
 use crate::port::{Port, Ready, current_loop};
 use oxgrpc_core::{Encoding, ServerConnection, ServerOptions};
 use oxgrpc_io::{ListenOptions, Listener, Socket};
@@ -239,8 +239,11 @@ impl Server {
         };
         Ok(Self {
             options: ServerOptions {
-                http: options.http,
+                http: options.http.clone(),
                 limits: options.limits,
+                keepalive: options.keepalive(SERVER_KEEPALIVE_TIME),
+                pings: options.pings(),
+                lifetime: options.lifetime,
                 ..ServerOptions::default()
             },
             encoding: options.encoding,
