@@ -11,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 
-.PHONY: help run test test-rust test-python check bench peer-suite wheel clean
+.PHONY: help run test test-rust test-python check bench peer-suite interop wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -49,12 +49,15 @@ peer-suite: $(VENV)/dev $(GRPCIO_VENV)/stamp $(SUITE_VENV)/stamp ## grpcio's own
 	$(VENV)/bin/python -m conformance.suite --python $(SUITE_VENV)/bin/python --compiler $(GRPCIO_VENV)/bin/python \
 		$(if $(RATCHET),--ratchet) $(SUITE)
 
+interop: $(VENV)/dev $(GRPCIO_VENV)/stamp ## grpc's interop cases with grpcio, tonic, grpc-js, grpc-go and grpc-java
+	$(VENV)/bin/python -m conformance.interop --compiler $(GRPCIO_VENV)/bin/python $(or $(INTEROP),--security plain)
+
 wheel: $(VENV)/stamp ## build a release wheel in dist/
 	$(VENV)/bin/maturin build --release --out dist
 	@ls -l dist
 
 clean: ## remove what was built
-	rm -rf target benches/rivals/target build dist $(VENV) $(GRPCIO_VENV) $(SUITE_VENV) $(GENERATED) $(TEST_GENERATED)
+	rm -rf target benches/rivals/target build conformance/interop/grpc-js/node_modules dist $(VENV) $(GRPCIO_VENV) $(SUITE_VENV) $(GENERATED) $(TEST_GENERATED)
 
 # The native module lies beside the Python code, built either for testing or for use: whichever was asked for last.
 SOURCES := $(shell find crates python -name '*.rs' -o -name '*.toml') Cargo.toml Cargo.lock pyproject.toml

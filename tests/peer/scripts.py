@@ -47,8 +47,10 @@ def plain_details(details: str | None) -> str | None:
 class Client:
     """A channel, and calls of any kind on it by name."""
 
-    def __init__(self, grpc: Any, target: str, name: str) -> None:
+    def __init__(self, grpc: Any, target: str, name: str, intercepted_target: str = "") -> None:
         self.grpc = grpc
+        #: The same service, behind interceptors.
+        self.intercepted_target = intercepted_target
         self.name = name
         self.target = target
         self.options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]

@@ -10,6 +10,7 @@ What a method does is told by the request's metadata, so that one server serves 
     x-wait NAME           waits before the only response, or after the last one, until the call is cancelled; what
                           happens to it meanwhile is kept under NAME
     x-compression NAME    compresses the responses
+    x-intercept HOW       what the second of a server's interceptors does, where it has any
     x-experiment NAME     what the handler tries with its context, see `contexts.py`; its notes are kept under x-notes
 """
 
@@ -20,11 +21,59 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import AsyncIterator
+from contextvars import ContextVar
 from typing import Any
 
 from contexts import EXPERIMENTS, told
 
 SERVICE = "differential.Service"
+
+#: The methods that interceptors have seen of a call.
+INTERCEPTED: ContextVar[list[str]] = ContextVar("INTERCEPTED", default=[])  # noqa: B039
+
+
+def interceptor(service: Service) -> Any:
+    """An interceptor that does what the call's metadata asks for."""
+    grpc = service.grpc
+
+    class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc, name-defined]
+        async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+            told = dict(handler_call_details.invocation_metadata)
+            path: list[str] = INTERCEPTED.get()
+            INTERCEPTED.set([*path, handler_call_details.method])
+            how = told.get("x-intercept")
+            if how is None or not path:
+                return await continuation(handler_call_details)
+            match how:
+                case "none":
+                    return None
+                case "raise":
+                    raise HandlerError("raised by an interceptor")
+                case "abort":
+                    return grpc.unary_unary_rpc_method_handler(refuse)
+                case "again":
+                    await continuation(handler_call_details)
+                    await asyncio.sleep(0)
+                    return await continuation(handler_call_details)
+                case "elsewhere":
+                    details = type(handler_call_details)(f"/{SERVICE}/Intercepted", ())
+                    return await continuation(details)
+                case "replace":
+                    handler = await continuation(handler_call_details)
+                    return handler._replace(response_serializer=bytes.upper)
+                case "wait":
+                    await service.wait(told["x-wait"])
+                case "slowly":
+                    await asyncio.sleep(0.01)
+                    return await continuation(handler_call_details)
+                case _:
+                    return "no handler"
+            return None
+
+    async def refuse(request: bytes, context: Any) -> None:
+        await context.abort(grpc.StatusCode.PERMISSION_DENIED, "not you")
+
+    return Interceptor()
 
 
 class HandlerError(Exception):
@@ -49,6 +98,8 @@ class Service:
             "StreamStream": grpc.stream_stream_rpc_method_handler(self.stream_stream),
             "Digest": grpc.stream_stream_rpc_method_handler(self.digest),
             "Told": grpc.unary_unary_rpc_method_handler(self.told),
+            "Intercepted": grpc.unary_unary_rpc_method_handler(self.intercepted),
+            "Plain": grpc.unary_unary_rpc_method_handler(lambda request, context: request),
             "Wait": grpc.unary_unary_rpc_method_handler(self.next_of_wait),
             "UnaryExperiment": grpc.unary_unary_rpc_method_handler(self.unary_experiment),
             "StreamExperiment": grpc.unary_stream_rpc_method_handler(self.stream_experiment),
@@ -128,6 +179,10 @@ class Service:
         remaining = context.time_remaining()
         lines.append("no deadline" if remaining is None or remaining > 1e6 else f"minutes={round(remaining / 60)}")
         return "\n".join(lines).encode()
+
+    async def intercepted(self, request: bytes, context: Any) -> bytes:
+        """What interceptors have put into a context variable."""
+        return " ".join(INTERCEPTED.get()).encode()
 
     async def next_of_wait(self, request: bytes, context: Any) -> bytes:
         """What happened next to the call that waits under this name; waits for it to happen."""

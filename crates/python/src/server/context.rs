@@ -1,6 +1,6 @@
 //! A call as its handler sees it (`grpc.aio.ServicerContext`).
 
-use super::handler::Handler;
+use super::handler::{Handler, Origin};
 use super::link::ServerLink;
 use super::operation::{ContextOperation, What};
 use crate::awaitable::Awaitable;
@@ -15,7 +15,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 /// What a handler waits for.
@@ -61,7 +61,9 @@ pub(super) struct State {
 pub(crate) struct ServicerContext {
     pub(super) link: Py<ServerLink>,
     pub(super) id: CallId,
-    pub(super) handler: Arc<Handler>,
+    handler: Arc<Handler>,
+    /// Who handles the call, once interceptors have said so.
+    chosen: OnceLock<Arc<Handler>>,
     pub(super) deadline: Option<Instant>,
     pub(super) state: GilCell<State>,
 }
@@ -92,7 +94,10 @@ impl ServicerContext {
         };
         let link_ref = link.clone().unbind();
         let (deadline, state) = (accepted.deadline, GilCell::new(state));
-        Bound::new(link.py(), Self { link: link_ref, id, handler, deadline, state })
+        Bound::new(
+            link.py(),
+            Self { link: link_ref, id, handler, chosen: OnceLock::new(), deadline, state },
+        )
     }
 
     pub(crate) fn link(&self) -> &Py<ServerLink> {
@@ -100,7 +105,12 @@ impl ServicerContext {
     }
 
     pub(crate) fn handler(&self) -> &Arc<Handler> {
-        &self.handler
+        self.chosen.get().unwrap_or(&self.handler)
+    }
+
+    /// Settles who handles the call: interceptors have said so.
+    pub(super) fn choose(&self, handler: Arc<Handler>) {
+        let _ = self.chosen.set(handler);
     }
 
     pub(crate) fn set_task(&self, py: Python<'_>, task: Py<PyAny>) {
@@ -262,7 +272,7 @@ impl ServicerContext {
         set.unwrap_or_else(|| PyTuple::empty(py).unbind())
     }
 
-    fn invocation_metadata(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+    pub(super) fn invocation_metadata(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let (metadata, user_agent) =
             self.state.with(py, |state| (state.metadata.clone(), state.user_agent.clone()));
         metadata::invocation(py, &metadata, user_agent.as_deref())
@@ -371,8 +381,10 @@ impl ServicerContext {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.link)?;
-        if self.handler.is_generic {
-            self.handler.traverse(&visit)?;
+        for handler in std::iter::once(&self.handler).chain(self.chosen.get()) {
+            if handler.origin != Origin::Registered {
+                handler.traverse(&visit)?;
+            }
         }
         self.state.traverse(|state| {
             state.waiters.traverse(&visit)?;

@@ -38,7 +38,7 @@ impl ServicerContext {
         let py = slf.py();
         let me = slf.get();
         if me.over(py).is_none() && me.code_set(py) == Code::Ok {
-            let sent = match serialize(response, me.handler.serializer.as_ref()) {
+            let sent = match serialize(response, me.handler().serializer.as_ref()) {
                 Ok(message) => me.send_serialized(py, &message, false),
                 Err(cause) => {
                     let status = Status::new(Code::Internal, "Failed to serialize response!");
@@ -60,7 +60,7 @@ impl ServicerContext {
         let py = slf.py();
         let me = slf.get();
         me.check_running(py)?;
-        let message = match serialize(response, me.handler.serializer.as_ref()) {
+        let message = match serialize(response, me.handler().serializer.as_ref()) {
             Ok(message) => message,
             Err(cause) => {
                 let status = Status::new(Code::Internal, "Failed to serialize response!");
@@ -106,7 +106,8 @@ impl ServicerContext {
     /// Deserializes a request; a deserializer that raises ends the call with INTERNAL.
     pub(crate) fn deserialize(slf: &Bound<'_, Self>, raw: Message) -> PyResult<Py<PyAny>> {
         let py = slf.py();
-        let request = deserialize(py, raw.into_bytes(py), slf.get().handler.deserializer.as_ref());
+        let request =
+            deserialize(py, raw.into_bytes(py), slf.get().handler().deserializer.as_ref());
         request.inspect_err(|_| {
             let status = Status::new(Code::Internal, "Exception deserializing request!");
             Self::finish(slf, &status, false);

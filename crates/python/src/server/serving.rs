@@ -1,6 +1,6 @@
 //! The native part of `grpc.aio.Server`: ports, connections, and who handles what.
 
-use super::handler::{Handler, Handlers};
+use super::handler::{self, Handler, Handlers};
 use super::link::ServerLink;
 use crate::awaitable::{Awaitable, Operation, Polled};
 use crate::errors::usage_error;
@@ -82,6 +82,19 @@ impl Server {
 
     pub(crate) fn registered(&self, py: Python<'_>, index: u32) -> Option<Arc<Handler>> {
         self.state.with(py, |state| state.handlers.registered(index))
+    }
+
+    /// What runs the interceptors of a call.
+    pub(crate) fn chain(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.state.with(py, |state| state.handlers.chain(py))
+    }
+
+    pub(crate) fn is_intercepted(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.handlers.is_intercepted())
+    }
+
+    pub(crate) fn by_path(&self, py: Python<'_>, path: &str) -> Option<Arc<Handler>> {
+        self.state.with(py, |state| state.handlers.by_path(path))
     }
 
     pub(crate) fn generic(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
@@ -277,6 +290,26 @@ impl Server {
         self.state.with(py, |state| state.handlers.add_generic(handler));
         self.update_methods(py);
         Ok(())
+    }
+
+    /// Has `chain(find_handler, details)` awaited at each call: it runs the interceptors and gives the handler.
+    fn intercept(&self, py: Python<'_>, chain: Py<PyAny>) -> PyResult<()> {
+        self.check_new(py, "cannot add interceptors to")?;
+        self.state.with(py, |state| state.handlers.intercept(chain));
+        Ok(())
+    }
+
+    /// Who handles a call, if no interceptor says otherwise: what is registered, and then generic handlers.
+    fn find_handler<'py>(
+        &self,
+        details: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = details.py();
+        let path: String = details.getattr(intern!(py, "method"))?.extract()?;
+        if let Some(registered) = self.by_path(py, &path) {
+            return Ok(Some(registered.source.bind(py).clone()));
+        }
+        handler::ask(details, &self.generic(py))
     }
 
     /// Listens; returns the port, 1 for a Unix socket.
