@@ -8,6 +8,7 @@
 
 mod awaitable;
 mod client;
+mod credentials;
 mod errors;
 mod gil;
 mod invoke;
@@ -36,6 +37,10 @@ mod _native {
         Call, Channel, StreamStreamCall, StreamStreamMultiCallable, StreamUnaryCall,
         StreamUnaryMultiCallable, UnaryStreamCall, UnaryStreamMultiCallable, UnaryUnaryCall,
         UnaryUnaryMultiCallable,
+    };
+    #[pymodule_export]
+    use crate::credentials::{
+        PyChannelSecurity, PySessionCache, ServerCertificates, ServerSecurity,
     };
     #[pymodule_export]
     use crate::server::{RequestIterator, Server, ServicerContext};

@@ -2,13 +2,19 @@
 //!
 //! One that is not known here is left alone, as grpcio does, and named once in the log at DEBUG.
 
+use crate::credentials::PySessionCache;
 use crate::names::names;
 use oxgrpc_core::{
-    BackoffOptions, Config, Encoding, KeepaliveOptions, LifetimeOptions, MessageLimits, PingRules,
+    BalancerOptions, Config, Encoding, KeepaliveOptions, LifetimeOptions, MessageLimits, PingRules,
+    PolicyKind,
 };
+use oxgrpc_io::SessionCache;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use std::time::Duration;
+
+/// grpcio's "never": the largest int.
+const NEVER: Duration = Duration::from_millis(i32::MAX as u64);
 
 /// What the arguments say, for a channel or a server.
 #[derive(Clone, Debug)]
@@ -24,8 +30,11 @@ pub(crate) struct Options {
     /// `grpc.max_receive_message_length` and `grpc.max_send_message_length`, in bytes; -1 is no limit.
     pub(crate) limits: MessageLimits,
     /// `grpc.initial_reconnect_backoff_ms`, `grpc.min_reconnect_backoff_ms`, `grpc.max_reconnect_backoff_ms`.
-    pub(crate) backoff: BackoffOptions,
-    /// `grpc.keepalive_time_ms`; [`NEVER`] is none.
+    /// `grpc.lb_policy_name`, `grpc.happy_eyeballs_connection_attempt_delay_ms`,
+    /// `grpc.dns_min_time_between_resolutions_ms`, `grpc.client_idle_timeout_ms`; and our own
+    /// `oxgrpc.max_connections_per_address`, 10 unless said otherwise.
+    pub(crate) balancer: BalancerOptions,
+    /// `grpc.keepalive_time_ms`; [`NEVER`] is possible.
     keepalive_time: Option<Duration>,
     /// `grpc.keepalive_timeout_ms`.
     pub(crate) keepalive_timeout: Duration,
@@ -41,6 +50,8 @@ pub(crate) struct Options {
     pub(crate) lifetime: LifetimeOptions,
     /// `grpc.default_authority`.
     pub(crate) authority: Option<String>,
+    /// `grpc.ssl_target_name_override`: whose certificate a server has to have.
+    pub(crate) target_name_override: Option<String>,
     /// `grpc.primary_user_agent`: stands before our own.
     pub(crate) primary_user_agent: Option<String>,
     /// `grpc.secondary_user_agent`: stands behind it.
@@ -49,6 +60,8 @@ pub(crate) struct Options {
     pub(crate) encoding: Encoding,
     /// `grpc.so_reuseport`; on unless it is 0.
     pub(crate) reuse_port: bool,
+    /// `grpc.ssl_session_cache`.
+    pub(crate) session_cache: Option<SessionCache>,
 }
 
 impl Default for Options {
@@ -58,7 +71,7 @@ impl Default for Options {
             soft_metadata_bytes: None,
             hard_metadata_bytes: None,
             limits: MessageLimits::default(),
-            backoff: BackoffOptions::default(),
+            balancer: BalancerOptions::default(),
             keepalive_time: None,
             keepalive_timeout: Duration::from_secs(20),
             keepalive_permit_without_calls: false,
@@ -66,10 +79,12 @@ impl Default for Options {
             pings: PingRules::default(),
             lifetime: LifetimeOptions::default(),
             authority: None,
+            target_name_override: None,
             primary_user_agent: None,
             secondary_user_agent: None,
             encoding: Encoding::Identity,
             reuse_port: true,
+            session_cache: None,
         }
     }
 }
@@ -127,9 +142,33 @@ impl Options {
                 self.http.max_stream_window_bytes = self.http.max_stream_window_bytes.max(size);
                 self.http.connection_window_bytes = self.http.connection_window_bytes.max(size);
             }
-            "grpc.initial_reconnect_backoff_ms" => self.backoff.initial = milliseconds()?,
-            "grpc.min_reconnect_backoff_ms" => self.backoff.connect_timeout = milliseconds()?,
-            "grpc.max_reconnect_backoff_ms" => self.backoff.max = milliseconds()?,
+            "grpc.initial_reconnect_backoff_ms" => self.balancer.backoff.initial = milliseconds()?,
+            "grpc.min_reconnect_backoff_ms" => {
+                self.balancer.backoff.connect_timeout = milliseconds()?
+            }
+            "grpc.max_reconnect_backoff_ms" => self.balancer.backoff.max = milliseconds()?,
+            "grpc.lb_policy_name" => match &*value.extract::<String>()? {
+                "pick_first" => self.balancer.policy = PolicyKind::PickFirst,
+                "round_robin" => self.balancer.policy = PolicyKind::RoundRobin,
+                // Another is taken for the default, as in grpcio.
+                _ => {}
+            },
+            "grpc.happy_eyeballs_connection_attempt_delay_ms" => {
+                self.balancer.attempt_delay =
+                    milliseconds()?.clamp(Duration::from_millis(100), Duration::from_secs(2));
+            }
+            "grpc.dns_min_time_between_resolutions_ms" => {
+                self.balancer.resolution_interval = Some(milliseconds()?);
+            }
+            "oxgrpc.max_connections_per_address" => {
+                self.balancer.max_connections_per_address =
+                    usize::try_from(integer(key, value)?).unwrap_or(0);
+            }
+            "grpc.client_idle_timeout_ms" => {
+                let timeout = milliseconds()?;
+                self.balancer.idle_timeout =
+                    (timeout < NEVER).then(|| timeout.max(Duration::from_secs(1)));
+            }
             "grpc.keepalive_time_ms" => {
                 self.keepalive_time = Some(duration(integer(key, value)?.max(1)));
             }
@@ -155,13 +194,20 @@ impl Options {
             "grpc.server_handshake_timeout_ms" => {
                 self.lifetime.handshake_timeout = duration(integer(key, value)?.max(1));
             }
-            "grpc.default_authority" => self.authority = Some(value.extract()?),
+            "grpc.default_authority" => self.authority = Some(text(value)?),
+            "grpc.ssl_target_name_override" => {
+                self.target_name_override = Some(text(value)?).filter(|name| !name.is_empty());
+            }
             "grpc.primary_user_agent" => self.primary_user_agent = Some(value.extract()?),
             "grpc.secondary_user_agent" => self.secondary_user_agent = Some(value.extract()?),
             "grpc.default_compression_algorithm" => {
                 self.encoding = encoding_of(Some(value))?.unwrap_or_default();
             }
             "grpc.so_reuseport" => self.reuse_port = integer(key, value)? != 0,
+            "grpc.ssl_session_cache" => {
+                let cache = value.getattr("_cache")?.cast_into::<PySessionCache>()?;
+                self.session_cache = Some(cache.get().0.clone());
+            }
             _ => {
                 let py = value.py();
                 names(py)?.log.call_method1(py, "unknown_option", (key,))?;
@@ -199,15 +245,9 @@ impl Options {
 pub(crate) const CLIENT_KEEPALIVE_TIME: Duration = NEVER;
 pub(crate) const SERVER_KEEPALIVE_TIME: Duration = Duration::from_secs(2 * 60 * 60);
 
-/// What the largest number of grpcio's int, and all that does not fit into it, means.
-const NEVER: Duration = Duration::MAX;
-
-/// A number of milliseconds.
+/// A number of milliseconds; what does not fit into grpcio's int is its "never".
 fn duration(ms: i64) -> Duration {
-    match i32::try_from(ms) {
-        Ok(i32::MAX) | Err(_) => NEVER,
-        Ok(ms) => Duration::from_millis(ms.max(0) as u64),
-    }
+    Duration::from_millis(ms.clamp(0, i32::MAX.into()) as u64)
 }
 
 /// A number of milliseconds that has a limit.
@@ -218,6 +258,14 @@ fn span(ms: i64) -> Option<Duration> {
 fn integer(key: &str, value: &Bound<'_, PyAny>) -> PyResult<i64> {
     value.extract::<i64>().map_err(|_| {
         PyTypeError::new_err(format!("the channel option {key} takes an integer, not {value}"))
+    })
+}
+
+/// A `str`, or `bytes` of UTF-8.
+fn text(value: &Bound<'_, PyAny>) -> PyResult<String> {
+    value.extract::<String>().or_else(|error| {
+        let octets = value.extract::<Vec<u8>>().map_err(|_| error)?;
+        Ok(String::from_utf8_lossy(&octets).into_owned())
     })
 }
 
