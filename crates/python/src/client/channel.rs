@@ -191,7 +191,7 @@ impl Channel {
         Self::method(slf, Kind::StreamStream, method, request_serializer, response_deserializer)
     }
 
-    /// The state on the running loop; `try_to_connect` begins to connect if it is idle.
+    /// The state on the running loop; `try_to_connect` begins to connect if it is idle, which it is still said to be.
     #[pyo3(signature = (try_to_connect=false))]
     fn get_state(slf: &Bound<'_, Self>, try_to_connect: bool) -> PyResult<Py<PyAny>> {
         let py = slf.py();
@@ -200,8 +200,9 @@ impl Channel {
             Connectivity::Shutdown
         } else if try_to_connect {
             let loop_channel = Self::loop_channel(slf)?;
+            let connectivity = loop_channel.get().connectivity(py);
             LoopChannel::connect(&loop_channel);
-            loop_channel.get().connectivity(py)
+            connectivity
         } else {
             me.current(py)?.map_or(Connectivity::Idle, |own| own.get().connectivity(py))
         };
