@@ -244,8 +244,7 @@ OF_RESPONSES: list[Question] = [read, iterate, iterate_twice, iterate_then_read,
 OF_A_RESPONSE: list[Question] = [response, twice]
 
 
-#: What is answered otherwise here than by grpcio, with a row in docs/parity.md and a test in test_call_orders.py: moments,
-#: kinds, questions.
+#: What is answered otherwise here than by grpcio: moments, kinds, questions. Each has a row in docs/parity.md.
 DIFFERENT: list[tuple[set[str], set[str], list[Question]]] = [
     ({"without_a_connection", "just_made", "waiting"}, {"UnaryUnary", "UnaryStream"}, [connection]),
     ({"waiting", "cancelled"}, {"UnaryUnary"}, [initial_metadata]),

@@ -16,6 +16,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 /// The details of a call that this side has cancelled, as grpcio words them.
@@ -105,6 +106,8 @@ pub(crate) struct Call {
     pub(super) loop_channel: Py<LoopChannel>,
     pub(crate) method: SharedMethod,
     pub(super) deadline: Option<Instant>,
+    /// How often something was asked of it.
+    uses: AtomicU32,
     pub(crate) state: GilCell<State>,
 }
 
@@ -124,6 +127,7 @@ impl Call {
             loop_channel: loop_channel.clone().unbind(),
             method: request.method.clone_ref(py),
             deadline: request.deadline,
+            uses: AtomicU32::new(0),
             state: GilCell::new(State {
                 place,
                 request,
@@ -334,7 +338,22 @@ impl Call {
         self.state.with(py, |state| state.outcome.is_some())
     }
 
+    /// Notes that the program does something with the call: a stream that it has left is not given up.
+    pub(super) fn count_use(&self) {
+        self.uses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn uses(&self) -> u32 {
+        self.uses.load(Ordering::Relaxed)
+    }
+
+    /// Whether somebody waits for something of the call's.
+    pub(super) fn is_awaited(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| !state.waiters.is_empty())
+    }
+
     pub(super) fn operation(slf: &Bound<'_, Self>, what: What) -> PyResult<Py<Awaitable>> {
+        slf.get().count_use();
         let operation = CallOperation::new(slf.clone().unbind(), what);
         Awaitable::new(slf.py(), &slf.get().port, operation)
     }

@@ -5,6 +5,7 @@ mod channel;
 mod classes;
 mod connecting;
 mod deadline;
+mod iteration;
 mod line;
 mod link;
 mod loop_channel;
@@ -17,6 +18,7 @@ mod requests;
 pub(crate) use call::Call;
 pub(crate) use channel::Channel;
 pub(crate) use classes::{StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall};
+pub(crate) use iteration::ResponseIterator;
 pub(crate) use link::ClientLink;
 pub(crate) use multicallable::{
     StreamStreamMultiCallable, StreamUnaryMultiCallable, UnaryStreamMultiCallable,
