@@ -1,5 +1,6 @@
-"""Calls, asked in any order: what is ours of it. What a call answers at each moment is compared with grpcio's answers in
-test_differential.py (`everything_asked`).
+"""Calls, asked in any order: what is ours of it.
+
+What a call answers at each moment is compared with grpcio's answers in test_differential.py (`everything_asked`).
 """
 
 from __future__ import annotations
@@ -258,6 +259,14 @@ async def test_cancelling_the_task_that_waits_cancels_the_call(kind: str) -> Non
         assert call.cancelled()
 
 
+async def limited(awaitable: Any) -> None:
+    if hasattr(asyncio, "timeout"):
+        async with asyncio.timeout(0.01):
+            await awaitable
+    else:
+        await asyncio.wait_for(awaitable, 0.01)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_time_limit_of_asyncios_cancels_the_call(kind: str) -> None:
     handling = Handling(responses=0)
@@ -269,11 +278,7 @@ async def test_a_time_limit_of_asyncios_cancels_the_call(kind: str) -> None:
         call = channel.start(kind)
         await handling.begun.wait()
         with pytest.raises(asyncio.TimeoutError):
-            if hasattr(asyncio, "timeout"):
-                async with asyncio.timeout(0.01):
-                    await wait(call)
-            else:
-                await asyncio.wait_for(wait(call), 0.01)
+            await limited(wait(call))
         await handling.cancelled.wait()
         assert await call.code() is grpc.StatusCode.CANCELLED
 

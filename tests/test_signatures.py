@@ -38,6 +38,14 @@ DIFFERENT = {
             ".throw": "(self, *args)",
         }.items()
     },
+    **{
+        f"aio.{kind}Call{path}": (here, "anext(call) waits for the next response")
+        for kind in ("UnaryStream", "StreamStream")
+        for path, here in {
+            "": "class(AsyncIterable, AsyncIterator, aio.Call, aio.RpcContext)",
+            ".__anext__": "(self)",
+        }.items()
+    },
 }
 
 

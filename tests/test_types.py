@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ pytest.importorskip("basedpyright", reason="type checkers are not installed here
 
 HERE = Path(__file__).parent
 PROGRAMS = HERE / "typing"
+README = HERE.parent / "README.md"
 
 
 def said_by(*command: str) -> tuple[int, str]:
@@ -51,6 +53,13 @@ def test_programs_type_check_with_mypy() -> None:
     code, said = said_by("mypy", "examples/weather", *map(str, sorted(PROGRAMS.glob("*.py"))))
     assert code == 0, said
     assert said.startswith("Success")
+
+
+def test_the_program_of_the_readme_type_checks() -> None:
+    block = re.search(r"^```python\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
+    assert block is not None
+    code, said = said_by("mypy", "--config-file=", "--strict", "--command", block[1])
+    assert code == 0, said
 
 
 def test_programs_type_check_with_pyright() -> None:

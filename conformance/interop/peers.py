@@ -150,7 +150,8 @@ class GrpcJava(Peer):
     def build(self) -> None:
         pom = HERE / "grpc-java/pom.xml"
         if not self._listed.is_file() or self._listed.stat().st_mtime < pom.stat().st_mtime:
-            self._run("mvn", "-q", "-B", "-f", pom, "dependency:build-classpath", f"-Dmdep.outputFile={self._listed}")
+            options = ("-q", "-B", "-Dstyle.color=never", f"-Dmdep.outputFile={self._listed}")
+            self._run("mvn", *options, "-f", pom, "dependency:build-classpath")
 
     @cached_property
     def _classpath(self) -> str:

@@ -62,6 +62,7 @@ async def many_of_one(channel: aio.Channel) -> None:
     assert_type(call, aio.UnaryStreamCall[Question, Answer])
     async for answer in call:
         assert_type(answer, Answer)
+    assert_type(await anext(call), Answer)
     while (read := await call.read()) is not aio.EOF:
         assert_type(read, Answer)
     unknown = await call.read()

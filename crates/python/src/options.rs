@@ -33,6 +33,8 @@ pub(crate) struct Options {
     pub(crate) max_pings_without_data: u32,
     /// `grpc.default_authority`.
     pub(crate) authority: Option<String>,
+    /// `grpc.ssl_target_name_override`: whose certificate a server has to have.
+    pub(crate) target_name_override: Option<String>,
     /// `grpc.primary_user_agent`: stands before our own.
     pub(crate) primary_user_agent: Option<String>,
     /// `grpc.secondary_user_agent`: stands behind it.
@@ -56,6 +58,7 @@ impl Default for Options {
             keepalive_permit_without_calls: false,
             max_pings_without_data: 2,
             authority: None,
+            target_name_override: None,
             primary_user_agent: None,
             secondary_user_agent: None,
             encoding: Encoding::Identity,
@@ -133,7 +136,10 @@ impl Options {
             "grpc.http2.max_pings_without_data" => {
                 self.max_pings_without_data = u32::try_from(integer(key, value)?).unwrap_or(0);
             }
-            "grpc.default_authority" => self.authority = Some(value.extract()?),
+            "grpc.default_authority" => self.authority = Some(text(value)?),
+            "grpc.ssl_target_name_override" => {
+                self.target_name_override = Some(text(value)?).filter(|name| !name.is_empty());
+            }
             "grpc.primary_user_agent" => self.primary_user_agent = Some(value.extract()?),
             "grpc.secondary_user_agent" => self.secondary_user_agent = Some(value.extract()?),
             "grpc.default_compression_algorithm" => {
@@ -170,6 +176,14 @@ impl Options {
 fn integer(key: &str, value: &Bound<'_, PyAny>) -> PyResult<i64> {
     value.extract::<i64>().map_err(|_| {
         PyTypeError::new_err(format!("the channel option {key} takes an integer, not {value}"))
+    })
+}
+
+/// A `str`, or `bytes` of UTF-8.
+fn text(value: &Bound<'_, PyAny>) -> PyResult<String> {
+    value.extract::<String>().or_else(|error| {
+        let octets = value.extract::<Vec<u8>>().map_err(|_| error)?;
+        Ok(String::from_utf8_lossy(&octets).into_owned())
     })
 }
 

@@ -4,6 +4,7 @@ use super::loop_channel::LoopChannel;
 use super::method::{Kind, Method};
 use super::multicallable;
 use crate::awaitable::Awaitable;
+use crate::credentials::{ChannelSecurity, PyChannelSecurity};
 use crate::errors::usage_error;
 use crate::gil::GilCell;
 use crate::names::names;
@@ -14,13 +15,16 @@ use oxgrpc_io::Target;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString};
+use pyo3::types::{PyBytes, PyString, PyTuple};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// What all connections of a channel share.
 pub(crate) struct Config {
     pub(crate) target: Target,
+    pub(crate) security: ChannelSecurity,
+    /// Whose certificate a server has to have.
+    pub(crate) host: String,
     pub(crate) client: ClientOptions,
     pub(crate) backoff: BackoffOptions,
     /// How messages are compressed unless a call says otherwise.
@@ -39,12 +43,18 @@ struct State {
 #[pyclass(frozen, weakref, module = "oxgrpc._native", name = "Channel")]
 pub(crate) struct Channel {
     config: Arc<Config>,
+    /// What all its calls carry.
+    plugins: Option<Py<PyTuple>>,
     state: GilCell<State>,
 }
 
 impl Channel {
     pub(crate) fn config(&self) -> &Config {
         &self.config
+    }
+
+    pub(super) fn plugins(&self) -> Option<&Py<PyTuple>> {
+        self.plugins.as_ref()
     }
 
     /// The running loop's part of the channel.
@@ -124,31 +134,42 @@ impl Channel {
 #[pymethods]
 impl Channel {
     #[new]
-    #[pyo3(signature = (target, options=None, compression=None))]
+    #[pyo3(signature = (target, options=None, compression=None, security=None, plugins=None))]
     fn new(
         target: &str,
         options: Option<&Bound<'_, PyAny>>,
         compression: Option<&Bound<'_, PyAny>>,
+        security: Option<&PyChannelSecurity>,
+        plugins: Option<Bound<'_, PyTuple>>,
     ) -> PyResult<Self> {
         let parsed =
             Target::parse(target).map_err(|error| PyValueError::new_err(error.to_string()))?;
         let options = Options::read(options, compression)?;
         let user_agent = options.user_agent();
         let keepalive = options.keepalive();
+        let security = security.map(|security| security.0.clone()).unwrap_or_default();
+        let name_override = options.target_name_override;
+        let authority = options.authority.or_else(|| name_override.clone());
+        let authority = authority.unwrap_or_else(|| Target::authority(target));
+        let host = name_override.unwrap_or_else(|| Target::host(&authority).to_owned());
         let config = Config {
             target: parsed,
+            host,
             client: ClientOptions {
                 http: options.http,
                 limits: options.limits,
                 keepalive,
-                scheme: "http",
-                authority: options.authority.unwrap_or_else(|| Target::authority(target)),
+                scheme: security.scheme(),
+                authority,
                 user_agent,
             },
             backoff: options.backoff,
             encoding: options.encoding,
+            security,
         };
-        Ok(Self { config: Arc::new(config), state: GilCell::new(State::default()) })
+        let plugins = plugins.filter(|plugins| !plugins.is_empty()).map(Bound::unbind);
+        let state = GilCell::new(State::default());
+        Ok(Self { config: Arc::new(config), plugins, state })
     }
 
     #[pyo3(signature = (method, request_serializer=None, response_deserializer=None))]
@@ -191,7 +212,7 @@ impl Channel {
         Self::method(slf, Kind::StreamStream, method, request_serializer, response_deserializer)
     }
 
-    /// The state on the running loop; `try_to_connect` begins to connect if it is idle, which it is still said to be.
+    /// The state on the running loop; `try_to_connect` then begins to connect if it is idle.
     #[pyo3(signature = (try_to_connect=false))]
     fn get_state(slf: &Bound<'_, Self>, try_to_connect: bool) -> PyResult<Py<PyAny>> {
         let py = slf.py();
@@ -200,9 +221,9 @@ impl Channel {
             Connectivity::Shutdown
         } else if try_to_connect {
             let loop_channel = Self::loop_channel(slf)?;
-            let connectivity = loop_channel.get().connectivity(py);
+            let before = loop_channel.get().connectivity(py);
             LoopChannel::connect(&loop_channel);
-            connectivity
+            before
         } else {
             me.current(py)?.map_or(Connectivity::Idle, |own| own.get().connectivity(py))
         };
@@ -253,6 +274,9 @@ impl Channel {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Some(plugins) = &self.plugins {
+            visit.call(plugins)?;
+        }
         self.state.traverse(|state| state.loop_channels.iter().try_for_each(|own| visit.call(own)))
     }
 

@@ -262,17 +262,21 @@ impl LoopChannel {
             return Ok(());
         };
         me.unwatch_connecting(py, &socket);
-        match socket.finish_connect() {
-            Ok(()) => {
+        let peer = socket.peer().to_string();
+        let config = &me.config;
+        let secured =
+            socket.finish_connect().and_then(|()| config.security.secure(socket, &config.host));
+        match secured {
+            Ok(stream) => {
                 let keepalive = me.state.with(py, |state| state.keepalive);
                 let options = ClientOptions { keepalive, ..me.config.client.clone() };
                 let engine = ClientConnection::new(options);
-                let link = ClientLink::new(py, slf, Link::new(engine, socket))?;
+                let link = ClientLink::new(py, slf, Link::new(engine, stream))?;
                 me.state.with(py, |state| state.link = Some(link.clone_ref(py)));
                 link::open(link.bind(py));
             }
             Err(error) => {
-                Self::address_failed(slf, &socket.peer().to_string(), &error.to_string());
+                Self::address_failed(slf, &peer, &error.to_string());
             }
         }
         Ok(())

@@ -122,7 +122,6 @@ impl LoopChannel {
 
     /// Keeps a pending call that is in no line until it is [`submit`](Self::submit)ted: it counts as a call under way, and
     /// ends at its deadline, when it is cancelled, or with the channel.
-    #[allow(dead_code)]
     pub(crate) fn park(call: &Bound<'_, Call>) -> PyResult<()> {
         let py = call.py();
         let reference = CallRef::new(call)?;

@@ -334,22 +334,22 @@ impl Driven for ClientLink {
         let py = slf.py();
         let me = slf.get();
         let peer = me.peer(py);
-        let text = match end {
-            End::Closed(None) => format!("{peer}: the server closed the connection"),
+        let why = match end {
+            End::Closed(None) => "the server closed the connection".into(),
             End::Closed(Some(rule)) => {
                 log(py, "broken_by_peer", (&peer, *rule));
-                format!("{peer}: {rule}")
+                (*rule).to_owned()
             }
             End::Violation(violation) => {
                 log(py, "broken_by_peer", (&peer, violation.to_string()));
-                format!("{peer}: the server broke a rule: {violation}")
+                format!("the server broke a rule: {violation}")
             }
-            End::Failed(error) => format!("{peer}: {error}"),
+            End::Failed(error) => error.to_string(),
         };
-        let status = Status::new(Code::Unavailable, text.clone());
+        let status = Status::new(Code::Unavailable, format!("{peer}: {why}"));
         me.link.with(py, |link| link.engine.close(&status));
         Self::dispatch(slf);
-        LoopChannel::lost(me.loop_channel.bind(py), slf, &text);
+        LoopChannel::lost(me.loop_channel.bind(py), slf, &why);
     }
 }
 

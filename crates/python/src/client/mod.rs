@@ -4,6 +4,7 @@ mod call;
 mod channel;
 mod classes;
 mod connecting;
+mod credentials;
 mod deadline;
 mod iteration;
 mod line;
