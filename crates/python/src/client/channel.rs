@@ -10,7 +10,7 @@ use crate::gil::GilCell;
 use crate::names::names;
 use crate::options::Options;
 use crate::port::{Port, current_loop};
-use oxgrpc_core::{BackoffOptions, ClientOptions, Connectivity, Encoding};
+use oxgrpc_core::{BalancerOptions, ClientOptions, Connectivity, Encoding};
 use oxgrpc_io::Target;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -26,7 +26,7 @@ pub(crate) struct Config {
     /// Whose certificate a server has to have.
     pub(crate) host: String,
     pub(crate) client: ClientOptions,
-    pub(crate) backoff: BackoffOptions,
+    pub(crate) balancer: BalancerOptions,
     /// How messages are compressed unless a call says otherwise.
     pub(crate) encoding: Encoding,
 }
@@ -147,6 +147,10 @@ impl Channel {
         let options = Options::read(options, compression)?;
         let user_agent = options.user_agent();
         let keepalive = options.keepalive();
+        let mut balancer = options.balancer.clone();
+        if let Target::Addresses(_) = parsed {
+            balancer.resolution_interval = None;
+        }
         let security = security.map(|security| security.0.clone()).unwrap_or_default();
         let name_override = options.target_name_override;
         let authority = options.authority.or_else(|| name_override.clone());
@@ -163,7 +167,7 @@ impl Channel {
                 authority,
                 user_agent,
             },
-            backoff: options.backoff,
+            balancer,
             encoding: options.encoding,
             security,
         };

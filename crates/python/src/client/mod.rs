@@ -14,7 +14,10 @@ mod method;
 mod multicallable;
 mod operation;
 mod outcome;
+mod picker;
 mod requests;
+mod resolver;
+mod subchannel;
 
 pub(crate) use call::Call;
 pub(crate) use channel::Channel;
