@@ -363,10 +363,11 @@ impl Driven for ClientLink {
             }
             End::Failed(error) => error.to_string(),
         };
-        let status = Status::new(Code::Unavailable, format!("{peer}: {why}"));
+        let text = format!("{peer}: {why}");
+        let status = Status::new(Code::Unavailable, text.clone());
         me.link.with(py, |link| link.engine.close(&status));
         Self::dispatch(slf);
-        LoopChannel::lost(me.loop_channel.bind(py), slf, &why);
+        LoopChannel::lost(me.loop_channel.bind(py), slf, &text);
     }
 }
 
