@@ -72,6 +72,8 @@ pub(crate) enum Style {
 
 pub(crate) struct State {
     pub(super) place: Place,
+    /// It is on a connection, or was.
+    pub(super) was_started: bool,
     /// What starts it on a connection.
     pub(super) request: Request,
     /// The only request of a call that is pending.
@@ -129,6 +131,7 @@ impl Call {
             deadline: request.deadline,
             uses: AtomicU32::new(0),
             state: GilCell::new(State {
+                was_started: matches!(place, Place::Active(..)),
                 place,
                 request,
                 message,
@@ -203,6 +206,7 @@ impl Call {
     /// A connection has been found and the request is on it.
     pub(crate) fn on_started(&self, py: Python<'_>, link: Py<ClientLink>, id: CallId) {
         let before = self.state.with(py, |state| {
+            state.was_started = true;
             (std::mem::replace(&mut state.place, Place::Active(link, id)), state.message.take())
         });
         drop(before);
