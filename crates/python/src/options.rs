@@ -2,8 +2,10 @@
 //!
 //! One that is not known here is left alone, as grpcio does, and named once in the log at DEBUG.
 
+use crate::credentials::PySessionCache;
 use crate::names::names;
 use oxgrpc_core::{BalancerOptions, Config, Encoding, KeepaliveOptions, MessageLimits, PolicyKind};
+use oxgrpc_io::SessionCache;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use std::time::Duration;
@@ -49,6 +51,10 @@ pub(crate) struct Options {
     pub(crate) encoding: Encoding,
     /// `grpc.so_reuseport`; on unless it is 0.
     pub(crate) reuse_port: bool,
+    /// `grpc.server_handshake_timeout_ms`: how long a client may take to begin, TLS included.
+    pub(crate) handshake_timeout: Duration,
+    /// `grpc.ssl_session_cache`.
+    pub(crate) session_cache: Option<SessionCache>,
 }
 
 impl Default for Options {
@@ -69,6 +75,8 @@ impl Default for Options {
             secondary_user_agent: None,
             encoding: Encoding::Identity,
             reuse_port: true,
+            handshake_timeout: Duration::from_secs(120),
+            session_cache: None,
         }
     }
 }
@@ -176,6 +184,11 @@ impl Options {
                 self.encoding = encoding_of(Some(value))?.unwrap_or_default();
             }
             "grpc.so_reuseport" => self.reuse_port = integer(key, value)? != 0,
+            "grpc.server_handshake_timeout_ms" => self.handshake_timeout = milliseconds()?,
+            "grpc.ssl_session_cache" => {
+                let cache = value.getattr("_cache")?.cast_into::<PySessionCache>()?;
+                self.session_cache = Some(cache.get().0.clone());
+            }
             _ => {
                 let py = value.py();
                 names(py)?.log.call_method1(py, "unknown_option", (key,))?;
