@@ -120,6 +120,15 @@ def test_a_target_that_makes_no_sense_is_refused_at_once(target: str) -> None:
         aio.insecure_channel(target)
 
 
+async def test_an_empty_target_leads_nowhere() -> None:
+    async with aio.insecure_channel("") as channel:
+        with pytest.raises(aio.AioRpcError, match="no address") as caught:
+            await method(channel)(b"x")
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    with pytest.raises(RuntimeError, match="no gRPC target"):
+        aio.server().add_insecure_port("")
+
+
 def test_a_url_is_told_what_to_write_instead() -> None:
     with pytest.raises(ValueError, match="'localhost:80'"):
         aio.insecure_channel("http://localhost:80/")
@@ -160,7 +169,7 @@ async def test_a_call_that_fails_at_once_leaves_its_requests_alone(kind: str) ->
             assert await call.code() is grpc.StatusCode.UNAVAILABLE
 
 
-@pytest.mark.parametrize("name", ["no.such.host.invalid:80", "no/name", ""])
+@pytest.mark.parametrize("name", ["no.such.host.invalid:80", "no/name"])
 async def test_a_name_that_nobody_has_is_unavailable(name: str) -> None:
     async with aio.insecure_channel(name) as channel:
         error = await failure(method(channel)(b""))

@@ -10,7 +10,7 @@ const DEFAULT_PORT: u16 = 443;
 /// Where a channel leads.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Target {
-    /// Addresses, to be tried in this order.
+    /// Addresses, to be tried in this order; none for a target without a name.
     Addresses(Vec<Address>),
     /// A name that has to be looked up.
     Name {
@@ -37,9 +37,9 @@ impl Target {
     /// Reads a target: `host:port`, `dns:///host:port`, `ipv4:a:p,b:p`, `ipv6:[a]:p`, `unix:path`, `unix:///path`,
     /// `unix-abstract:name`.
     pub fn parse(text: &str) -> Result<Self, TargetError> {
-        // As in grpcio a channel that leads nowhere can be made: it is a name that nobody has.
         if text.is_empty() {
-            return Ok(Self::Name { host: String::new(), port: DEFAULT_PORT });
+            // Programs make such a channel where none is needed: it is their calls that lead nowhere.
+            return Ok(Self::Addresses(Vec::new()));
         }
         if let Some((scheme @ ("http" | "https"), rest)) = text.split_once("://") {
             let host = rest.split(['/', '?']).next().unwrap_or_default();
@@ -172,6 +172,7 @@ mod tests {
     #[test]
     fn targets_of_all_kinds() {
         for (text, target) in [
+            ("", tcp(&[])),
             ("127.0.0.1:80", tcp(&["127.0.0.1:80"])),
             ("[::1]:80", tcp(&["[::1]:80"])),
             ("::1", tcp(&["[::1]:443"])),
@@ -180,7 +181,6 @@ mod tests {
             ("example.com", name("example.com", 443)),
             // No name at all, but that is for who looks it up to say.
             ("some/path", name("some/path", 443)),
-            ("", name("", 443)),
             ("dns:///example.com:80", name("example.com", 80)),
             ("dns:example.com:80", name("example.com", 80)),
             ("dns://8.8.8.8/example.com:80", name("example.com", 80)),
