@@ -100,17 +100,21 @@ async def test_a_name_without_addresses_is_unavailable(code: int, words: str) ->
                 await method(channel)(b"")
             assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
             details = caught.value.details() or ""
-            assert "service.test" in details and words in details
+            assert "service.test" in details
+            assert words in details
 
 
 async def test_a_name_that_comes_to_be_is_found() -> None:
-    async with backends("127.0.1.1") as running, dns.name_server("service.test", []) as server:
-        async with channel_to(server, running.port) as channel:
-            call = method(channel)(b"", wait_for_ready=True)
-            while channel.get_state() is not State.TRANSIENT_FAILURE:
-                await channel.wait_for_state_change(channel.get_state())
-            server.addresses = ["127.0.1.1"]
-            assert await call == b"127.0.1.1"
+    async with (
+        backends("127.0.1.1") as running,
+        dns.name_server("service.test", []) as server,
+        channel_to(server, running.port) as channel,
+    ):
+        call = method(channel)(b"", wait_for_ready=True)
+        while channel.get_state() is not State.TRANSIENT_FAILURE:
+            await channel.wait_for_state_change(channel.get_state())
+        server.addresses = ["127.0.1.1"]
+        assert await call == b"127.0.1.1"
 
 
 async def test_a_channel_is_closed_while_it_looks_its_name_up() -> None:
@@ -127,15 +131,18 @@ async def test_a_channel_is_closed_while_it_looks_its_name_up() -> None:
 @pytest.mark.parametrize("policy", ["pick_first", "round_robin"])
 @pytest.mark.parametrize("end", ["shutdown", "loss"])
 async def test_a_server_that_moves_is_found(policy: str, end: str) -> None:
-    async with backends("127.0.1.1", "127.0.1.2") as running, dns.name_server("service.test", ["127.0.1.1"]) as server:
-        async with channel_to(server, running.port, ("grpc.lb_policy_name", policy)) as channel:
-            assert await method(channel)(b"") == b"127.0.1.1"
-            server.addresses = ["127.0.1.2"]
-            await running.stop("127.0.1.1", 5 if end == "shutdown" else None)
-            with contextlib.suppress(aio.AioRpcError):
-                # What finds the channel before it knows of the new address may fail.
-                await method(channel)(b"")
-            assert await method(channel)(b"", wait_for_ready=True) == b"127.0.1.2"
+    async with (
+        backends("127.0.1.1", "127.0.1.2") as running,
+        dns.name_server("service.test", ["127.0.1.1"]) as server,
+        channel_to(server, running.port, ("grpc.lb_policy_name", policy)) as channel,
+    ):
+        assert await method(channel)(b"") == b"127.0.1.1"
+        server.addresses = ["127.0.1.2"]
+        await running.stop("127.0.1.1", 5 if end == "shutdown" else None)
+        with contextlib.suppress(aio.AioRpcError):
+            # What finds the channel before it knows of the new address may fail.
+            await method(channel)(b"")
+        assert await method(channel)(b"", wait_for_ready=True) == b"127.0.1.2"
 
 
 async def test_names_are_not_looked_up_more_often_than_is_said() -> None:
@@ -152,39 +159,42 @@ async def test_names_are_not_looked_up_more_often_than_is_said() -> None:
 async def test_backends_come_and_go_under_load() -> None:
     """3, then 5, then 2 backends: no call fails, and each backend gets its share."""
     three, five, two = [[f"127.0.1.{n}" for n in numbers] for numbers in ((1, 2, 3), (1, 2, 3, 4, 5), (2, 4))]
-    async with backends(*five) as running, dns.name_server("service.test", three) as server:
-        async with channel_to(server, running.port, ("grpc.lb_policy_name", "round_robin")) as channel:
-            stop = asyncio.Event()
-            counts: Counter[bytes] = Counter()
-            call = method(channel)
+    async with (
+        backends(*five) as running,
+        dns.name_server("service.test", three) as server,
+        channel_to(server, running.port, ("grpc.lb_policy_name", "round_robin")) as channel,
+    ):
+        stop = asyncio.Event()
+        counts: Counter[bytes] = Counter()
+        call = method(channel)
 
-            async def load() -> None:
-                while not stop.is_set():
-                    counts[await call(b"")] += 1
+        async def load() -> None:
+            while not stop.is_set():
+                counts[await call(b"")] += 1
 
-            async def spread_over(addresses: list[str]) -> None:
-                """Waits until exactly these are called, and looks at their shares."""
-                expected = {address.encode() for address in addresses}
-                while True:
-                    counts.clear()
-                    while counts.total() < 2000:
-                        await asyncio.sleep(0.01)
-                    shares = [counts[address] / counts.total() * len(expected) for address in expected]
-                    if set(counts) == expected and all(0.85 < share < 1.15 for share in shares):
-                        return
+        async def spread_over(addresses: list[str]) -> None:
+            """Waits until exactly these are called, and looks at their shares."""
+            expected = {address.encode() for address in addresses}
+            while True:
+                counts.clear()
+                while counts.total() < 2000:
+                    await asyncio.sleep(0.01)
+                shares = [counts[address] / counts.total() * len(expected) for address in expected]
+                if set(counts) == expected and all(0.85 < share < 1.15 for share in shares):
+                    return
 
-            tasks = [asyncio.create_task(load()) for _ in range(20)]
-            try:
-                await spread_over(three)
-                # A server that sends its clients away makes them look the name up again.
-                server.addresses = five
-                await running.restart("127.0.1.1")
-                await spread_over(five)
-                server.addresses = two
-                for address in ("127.0.1.1", "127.0.1.3", "127.0.1.5"):
-                    await running.stop(address, 5)
-                await spread_over(two)
-            finally:
-                stop.set()
-                # A call that has failed is raised here.
-                await asyncio.gather(*tasks)
+        tasks = [asyncio.create_task(load()) for _ in range(20)]
+        try:
+            await spread_over(three)
+            # A server that sends its clients away makes them look the name up again.
+            server.addresses = five
+            await running.restart("127.0.1.1")
+            await spread_over(five)
+            server.addresses = two
+            for address in ("127.0.1.1", "127.0.1.3", "127.0.1.5"):
+                await running.stop(address, 5)
+            await spread_over(two)
+        finally:
+            stop.set()
+            # A call that has failed is raised here.
+            await asyncio.gather(*tasks)

@@ -19,6 +19,7 @@ mod names;
 mod options;
 mod port;
 mod pump;
+mod random;
 mod server;
 mod settings;
 mod slots;
@@ -33,9 +34,9 @@ mod _native {
     use crate::awaitable::Awaitable;
     #[pymodule_export]
     use crate::client::{
-        Call, Channel, StreamStreamCall, StreamStreamMultiCallable, StreamUnaryCall,
-        StreamUnaryMultiCallable, UnaryStreamCall, UnaryStreamMultiCallable, UnaryUnaryCall,
-        UnaryUnaryMultiCallable,
+        Call, Channel, ResponseIterator, StreamStreamCall, StreamStreamMultiCallable,
+        StreamUnaryCall, StreamUnaryMultiCallable, UnaryStreamCall, UnaryStreamMultiCallable,
+        UnaryUnaryCall, UnaryUnaryMultiCallable,
     };
     #[pymodule_export]
     use crate::client::{dns_answer, dns_query};

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ._interceptor import ServerInterceptor
 
 
-#: Seconds that a client without calls gets to learn that the server goes away: one that is slow or stuck is not waited for.
+#: Seconds that a client without calls gets to learn that the server goes away: one that is stuck is not waited for.
 FAREWELL_SECONDS = 1.0
 
 
