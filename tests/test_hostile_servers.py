@@ -261,7 +261,14 @@ RESETS = {
 @pytest.mark.parametrize("before", [b"", HEAD, HEAD + ONE], ids=["at_once", "behind_the_head", "behind_a_message"])
 @pytest.mark.parametrize(("number", "code"), RESETS.items())
 async def test_a_reset_is_told_by_its_code(number: int, code: grpc.StatusCode, before: bytes, kind: str) -> None:
-    async with channel_to(answering(before, wire.reset(1, number))) as channel:
+    async def again(peer: wire.Peer) -> None:
+        # What is refused before it is answered is made again, once.
+        await peer.until(wire.DATA, 3)
+        await peer.send(wire.reset(3, number))
+        await stay(peer)
+
+    then = again if (number, before) == (wire.REFUSED_STREAM, b"") else stay
+    async with channel_to(answering(before, wire.reset(1, number), then=then)) as channel:
         seen, details = await CALLS[kind](channel)
         assert seen is code
         assert str(number) in details

@@ -157,6 +157,10 @@ def block(pairs: Pairs) -> bytes:
 
 #: What oxgrpc refers to in the static table.
 STATIC = {
+    1: (b":authority", b""),
+    3: (b":method", b"POST"),
+    4: (b":path", b"/"),
+    6: (b":scheme", b"http"),
     8: (b":status", b"200"),
     9: (b":status", b"204"),
     10: (b":status", b"206"),
@@ -165,6 +169,7 @@ STATIC = {
     13: (b":status", b"404"),
     14: (b":status", b"500"),
     31: (b"content-type", b""),
+    58: (b"user-agent", b""),
 }
 
 #: Bits of the Huffman codes of the symbols 32 to 126, 0 where the code is too long to matter (Appendix B).

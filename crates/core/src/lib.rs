@@ -21,7 +21,9 @@ mod status;
 mod timeout;
 mod transport;
 
-pub use client::{ClientConnection, ClientEvent, ClientOptions, Outcome, Request, StartError, Unseen};
+pub use client::{
+    ClientConnection, ClientEvent, ClientOptions, Outcome, Request, StartError, Unseen,
+};
 pub use compression::Encoding;
 pub use connectivity::{BackoffOptions, ChannelState, Connectivity};
 pub use deadline::Deadlines;

@@ -8,8 +8,8 @@ use common::client::Client;
 use common::field;
 use common::server::{STREAM, Server, UNARY};
 use oxgrpc_core::{
-    ClientEvent, Code, Engine, ErrorCode, Metadata, Sent, ServerEvent, StartError, Status,
-    Unseen, UsageError,
+    ClientEvent, Code, Engine, ErrorCode, Metadata, Sent, ServerEvent, StartError, Status, Unseen,
+    UsageError,
 };
 use oxgrpc_testkit::frame::*;
 use oxgrpc_testkit::grpc::message;
@@ -86,9 +86,8 @@ fn a_call_that_the_server_has_not_seen_says_so() {
     client.frames();
     client.send(reset(5, 7)).send(reset(7, 8)).send(go_away(11, 0, "")).send(go_away(1, 0, ""));
     client.send(trailers(1));
-    let unseen = |client: &mut Client, call| {
-        client.engine.take_outcome(call).expect("it has ended").unseen
-    };
+    let unseen =
+        |client: &mut Client, call| client.engine.take_outcome(call).expect("it has ended").unseen;
     assert_eq!(unseen(&mut client, taken), None);
     assert_eq!(unseen(&mut client, above), Some(Unseen::Refused));
     assert_eq!(unseen(&mut client, refused), Some(Unseen::Refused));

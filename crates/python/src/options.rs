@@ -41,6 +41,14 @@ pub(crate) struct Options {
     pub(crate) encoding: Encoding,
     /// `grpc.so_reuseport`; on unless it is 0.
     pub(crate) reuse_port: bool,
+    /// `grpc.service_config`: JSON.
+    pub(crate) service_config: Option<String>,
+    /// `grpc.enable_retries`: whether the service config's retry and hedging policies count; on unless it is 0.
+    pub(crate) retries: bool,
+    /// `grpc.experimental.enable_hedging`: whether its hedging policies do; on unless it is 0.
+    pub(crate) hedging: bool,
+    /// `grpc.per_rpc_retry_buffer_size`, in bytes: how much of a call's requests is kept to be sent again.
+    pub(crate) retry_buffer_bytes: usize,
 }
 
 impl Default for Options {
@@ -60,6 +68,10 @@ impl Default for Options {
             secondary_user_agent: None,
             encoding: Encoding::Identity,
             reuse_port: true,
+            service_config: None,
+            retries: true,
+            hedging: true,
+            retry_buffer_bytes: 256 << 10,
         }
     }
 }
@@ -140,6 +152,12 @@ impl Options {
                 self.encoding = encoding_of(Some(value))?.unwrap_or_default();
             }
             "grpc.so_reuseport" => self.reuse_port = integer(key, value)? != 0,
+            "grpc.service_config" => self.service_config = Some(text(key, value)?),
+            "grpc.enable_retries" => self.retries = integer(key, value)? != 0,
+            "grpc.experimental.enable_hedging" => self.hedging = integer(key, value)? != 0,
+            "grpc.per_rpc_retry_buffer_size" => {
+                self.retry_buffer_bytes = usize::try_from(integer(key, value)?).unwrap_or(0);
+            }
             _ => {
                 let py = value.py();
                 names(py)?.log.call_method1(py, "unknown_option", (key,))?;
@@ -170,6 +188,14 @@ impl Options {
 fn integer(key: &str, value: &Bound<'_, PyAny>) -> PyResult<i64> {
     value.extract::<i64>().map_err(|_| {
         PyTypeError::new_err(format!("the channel option {key} takes an integer, not {value}"))
+    })
+}
+
+/// A text, or its octets.
+fn text(key: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
+    let octets = || String::from_utf8(value.extract::<Vec<u8>>().ok()?).ok();
+    value.extract::<String>().ok().or_else(octets).ok_or_else(|| {
+        PyTypeError::new_err(format!("the channel option {key} takes a str, not {value}"))
     })
 }
 

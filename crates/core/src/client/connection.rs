@@ -375,7 +375,9 @@ impl<B: MessageBuffer> Engine for ClientConnection<B> {
                 Event::Reset { tag, code } => {
                     if let Some((id, _)) = self.transport.by_tag(tag) {
                         let outcome = match code {
-                            ErrorCode::REFUSED_STREAM => Outcome::unseen(reset_status(code), Unseen::Refused),
+                            ErrorCode::REFUSED_STREAM => {
+                                Outcome::unseen(reset_status(code), Unseen::Refused)
+                            }
                             _ => Outcome::local(reset_status(code)),
                         };
                         self.end_with(id, outcome);

@@ -120,7 +120,9 @@ impl LoopChannel {
                 Some(true) => {
                     me.state.with(py, |state| state.line.waiting.push_back(reference));
                 }
-                Some(false) => Call::fail(&call, Status::new(Code::Unavailable, error.clone())),
+                Some(false) => {
+                    Call::attempt_failed(&call, Status::new(Code::Unavailable, error.clone()));
+                }
                 None => {}
             }
         }

@@ -56,10 +56,10 @@ impl LoopChannel {
         let py = slf.py();
         // A call that finds a connection is never in any other place: this is what nearly all calls do.
         if let Some(link) = slf.get().ready_link(py) {
-            match link.get().start(py, &request, message) {
+            match link.get().start(py, &request, message, 0) {
                 Ok(id) => {
                     let place = Place::Active(link.clone().unbind(), id);
-                    let call = Call::create(slf, request, None, place, style)?;
+                    let call = Call::create(slf, request, message, place, style)?;
                     link.get().attach(py, id, CallRef::new(&call)?);
                     ClientLink::flush_call(&link);
                     return Ok(call);
@@ -72,7 +72,6 @@ impl LoopChannel {
                 Err(StartError::NotNow(reason)) => Self::not_now(slf, &link, &reason),
             }
         }
-        let message = message.map(|message| message.clone().unbind());
         let place = Place::Pending { timer: None, parked: false };
         let call = Call::create(slf, request, message, place, style)?;
         Self::submit(&call)?;
@@ -106,7 +105,7 @@ impl LoopChannel {
         });
         if in_backoff && !call.get().state.with(py, |state| state.request.wait_for_ready) {
             cancel_timer(py, timer);
-            Call::fail(call, Status::new(Code::Unavailable, error));
+            Call::attempt_failed(call, Status::new(Code::Unavailable, error));
             return Ok(());
         }
         let is_armed = timer.is_some();
@@ -122,7 +121,6 @@ impl LoopChannel {
 
     /// Keeps a pending call that is in no line until it is [`submit`](Self::submit)ted: it counts as a call under way, and
     /// ends at its deadline, when it is cancelled, or with the channel.
-    #[allow(dead_code)]
     pub(crate) fn park(call: &Bound<'_, Call>) -> PyResult<()> {
         let py = call.py();
         let reference = CallRef::new(call)?;
@@ -152,6 +150,9 @@ impl LoopChannel {
             Place::Pending { timer, parked } => {
                 let lifted = (timer.take(), *parked);
                 state.place = Place::Over;
+                if let Some(attempts) = &mut state.attempts {
+                    attempts.begin();
+                }
                 Some(lifted)
             }
             Place::Active(..) | Place::Over => None,
@@ -166,9 +167,11 @@ impl LoopChannel {
         timer: Option<Py<PyAny>>,
     ) -> Result<(), (CallRef, Option<Py<PyAny>>, UsageError)> {
         let py = call.py();
+        let has_one_request = call.get().method.kind.has_one_request();
         let started = call.get().state.with(py, |state| {
-            let message = state.message.as_ref().map(|message| message.bind(py));
-            link.get().start(py, &state.request, message)
+            let message = state.replay.messages().first().filter(|_| has_one_request);
+            let message = message.map(|message| message.bind(py));
+            link.get().start(py, &state.request, message, state.previous_attempts())
         });
         let id = match started {
             Ok(id) => id,
@@ -182,8 +185,8 @@ impl LoopChannel {
         cancel_timer(py, timer);
         link.get().attach(py, id, reference);
         call.get().on_started(py, link.clone().unbind(), id);
-        if call.get().state.with(py, |state| state.requests_ended) {
-            ClientLink::half_close(link, id);
+        if !has_one_request {
+            Call::send_again(call, link, id);
         }
         ClientLink::flush_call(link);
         Ok(())
