@@ -11,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 
-.PHONY: help run test test-rust test-python check bench peer-suite wheel clean
+.PHONY: help run test test-rust test-python check bench peer-suite interop wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -32,7 +32,7 @@ endif
 test-python: $(VENV)/dev $(GRPCIO_VENV)/stamp $(GENERATED)/stamp $(TEST_GENERATED)/stamp
 	$(VENV)/bin/python -m pytest $(PYTEST)
 
-check: $(VENV)/dev ## format, lint and type-check
+check: $(VENV)/dev $(GENERATED)/stamp $(TEST_GENERATED)/stamp ## format, lint and type-check
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	$(VENV)/bin/ruff format --check .
@@ -49,12 +49,15 @@ peer-suite: $(VENV)/dev $(GRPCIO_VENV)/stamp $(SUITE_VENV)/stamp ## grpcio's own
 	$(VENV)/bin/python -m conformance.suite --python $(SUITE_VENV)/bin/python --compiler $(GRPCIO_VENV)/bin/python \
 		$(if $(RATCHET),--ratchet) $(SUITE)
 
+interop: $(VENV)/dev $(GRPCIO_VENV)/stamp ## grpc's interop cases with grpcio, tonic, grpc-js, grpc-go and grpc-java
+	$(VENV)/bin/python -m conformance.interop --compiler $(GRPCIO_VENV)/bin/python $(or $(INTEROP),--security plain)
+
 wheel: $(VENV)/stamp ## build a release wheel in dist/
 	$(VENV)/bin/maturin build --release --out dist
 	@ls -l dist
 
 clean: ## remove what was built
-	rm -rf target benches/rivals/target build dist $(VENV) $(GRPCIO_VENV) $(SUITE_VENV) $(GENERATED) $(TEST_GENERATED)
+	rm -rf target benches/rivals/target build conformance/interop/grpc-js/node_modules dist $(VENV) $(GRPCIO_VENV) $(SUITE_VENV) $(GENERATED) $(TEST_GENERATED)
 
 # The native module lies beside the Python code, built either for testing or for use: whichever was asked for last.
 SOURCES := $(shell find crates python -name '*.rs' -o -name '*.toml') Cargo.toml Cargo.lock pyproject.toml
@@ -67,8 +70,9 @@ $(VENV)/release: $(VENV)/stamp $(SOURCES)
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/maturin develop --release --quiet
 	rm -f $(VENV)/dev && touch $@
 
-$(VENV)/stamp: tests/requirements.txt
-	tools/make-venv $(PYTHON) $(VENV) $<
+# grpcio's add-ons run on oxgrpc in the tests: without grpcio, which they ask for.
+$(VENV)/stamp: tests/requirements.txt tests/requirements-addons.txt
+	tools/make-venv $(PYTHON) $(VENV) $^
 	touch $@
 
 $(GRPCIO_VENV)/stamp: tests/requirements-grpcio.txt
@@ -80,15 +84,19 @@ $(SUITE_VENV)/stamp: conformance/requirements.txt
 	PIP_NO_DEPS=1 tools/make-venv $(PYTHON) $(SUITE_VENV) $<
 	touch $@
 
-# Stock grpcio-tools generates the stubs of the example and of the tests.
+# Stock grpcio-tools generates the stubs of the example and of the tests, and mypy-protobuf their types.
+PROTOC := $(GRPCIO_VENV)/bin/python -m grpc_tools.protoc \
+	--plugin=protoc-gen-mypy=$(GRPCIO_VENV)/bin/protoc-gen-mypy \
+	--plugin=protoc-gen-mypy_grpc=$(GRPCIO_VENV)/bin/protoc-gen-mypy_grpc
+
 $(GENERATED)/stamp: examples/weather/weather.proto $(GRPCIO_VENV)/stamp
 	mkdir -p $(GENERATED)
-	$(GRPCIO_VENV)/bin/python -m grpc_tools.protoc -I examples/weather \
-		--python_out=$(GENERATED) --grpc_python_out=$(GENERATED) weather.proto
+	$(PROTOC) -I examples/weather --python_out=$(GENERATED) --grpc_python_out=$(GENERATED) \
+		--mypy_out=quiet:$(GENERATED) --mypy_grpc_out=quiet:$(GENERATED) weather.proto
 	touch $@
 
 $(TEST_GENERATED)/stamp: tests/my_service.proto $(GRPCIO_VENV)/stamp
 	mkdir -p $(TEST_GENERATED)
-	$(GRPCIO_VENV)/bin/python -m grpc_tools.protoc -I tests \
-		--python_out=$(TEST_GENERATED) --grpc_python_out=$(TEST_GENERATED) my_service.proto
+	$(PROTOC) -I tests --python_out=$(TEST_GENERATED) --grpc_python_out=$(TEST_GENERATED) \
+		--mypy_out=quiet:$(TEST_GENERATED) --mypy_grpc_out=quiet:$(TEST_GENERATED) my_service.proto
 	touch $@

@@ -144,7 +144,7 @@ async def test_a_handler_leaves_single_responses_as_they_are() -> None:
 async def test_compression_is_chosen_before_anything_is_sent() -> None:
     async def handler(request: bytes, context: Any) -> bytes:
         await context.send_initial_metadata(())
-        with pytest.raises(aio.UsageError):
+        with pytest.raises(RuntimeError, match="before sending"):
             context.set_compression(Compression.Gzip)
         return request
 

@@ -100,6 +100,46 @@ async def test_details_are_text(caplog: pytest.LogCaptureFixture) -> None:
         assert await call.details() == "octets are taken"
 
 
+async def test_abort_with_ok_is_no_success() -> None:
+    async def handler(request: bytes, context: Any) -> None:
+        await context.abort(grpc.StatusCode.OK, "fine")
+
+    async with echo.serving(UnaryUnary=handler) as service:
+        error = await failure(service.unary_unary(b""))
+        assert (error.code(), error.details()) == (grpc.StatusCode.UNKNOWN, "fine")
+
+
+@pytest.mark.parametrize("trailing", [None, [("key", "value")], aio.Metadata(("key", "value"))])
+async def test_abort_takes_metadata_of_any_make(trailing: Any) -> None:
+    class Status(grpc.Status):
+        code = grpc.StatusCode.ABORTED
+        details = "with a status"
+        trailing_metadata = trailing
+
+    async def handler(request: bytes, context: Any) -> None:
+        if request:
+            await context.abort(grpc.StatusCode.ABORTED, "with arguments", trailing)
+        await context.abort_with_status(Status())
+
+    expected = aio.Metadata(("key", "value")) if trailing else aio.Metadata()
+    async with echo.serving(UnaryUnary=handler) as service:
+        for request, details in ((b"", "with a status"), (b"x", "with arguments")):
+            error = await failure(service.unary_unary(request))
+            assert (error.code(), error.details()) == (grpc.StatusCode.ABORTED, details)
+            assert error.trailing_metadata() == expected
+
+
+async def test_trailing_metadata_of_a_generator() -> None:
+    async def handler(request: bytes, context: Any) -> bytes:
+        context.set_trailing_metadata((f"key-{number}", "value") for number in range(2))
+        assert context.trailing_metadata() == (("key-0", "value"), ("key-1", "value"))
+        return b""
+
+    async with echo.serving(UnaryUnary=handler) as service:
+        call = service.unary_unary(b"")
+        assert await call.trailing_metadata() == aio.Metadata(("key-0", "value"), ("key-1", "value"))
+
+
 async def test_read_and_write_by_hand() -> None:
     async def handler(requests: AsyncIterator[bytes], context: Any) -> None:
         assert await context.read() == b"first"

@@ -21,6 +21,7 @@ from conftest import LOOPS
 HERE = Path(__file__).parent
 sys.path.append(str(HERE / "peer"))
 
+import interceptor_scripts  # noqa: E402, F401
 from scripts import SCRIPTS, Client  # noqa: E402
 
 GENUINE = HERE.parent / ".venv-grpcio" / "bin" / "python"
@@ -33,12 +34,12 @@ def start(stack: str, *arguments: str) -> subprocess.Popen[str]:
 
 
 @pytest.fixture(scope="module")
-def targets() -> Iterator[dict[str, str]]:
+def targets() -> Iterator[dict[str, tuple[str, str]]]:
     """The servers: a genuine one, and ours on each loop."""
     ends = {"grpcio": start("grpcio", "asyncio", "server")}
     ends |= {f"oxgrpc on {loop}": start("oxgrpc", loop, "server") for loop in LOOPS}
     try:
-        yield {name: f"127.0.0.1:{int(end.stdout.readline())}" for name, end in ends.items()}  # type: ignore[union-attr]
+        yield {name: targets_of(end) for name, end in ends.items()}
         said = {name: end.communicate(timeout=30)[0].strip() for name, end in ends.items()}
         assert set(said.values()) == {"0 handlers were left"}, said
     finally:
@@ -46,20 +47,27 @@ def targets() -> Iterator[dict[str, str]]:
             end.kill()
 
 
-def as_observed_by_a_genuine_client(target: str) -> dict[str, Any]:
-    client = start("grpcio", "asyncio", "client", target)
+def targets_of(server: subprocess.Popen[str]) -> tuple[str, str]:
+    """A server's target without interceptors, and the one with them."""
+    assert server.stdout is not None
+    plain, intercepted = server.stdout.readline().split()
+    return f"127.0.0.1:{int(plain)}", f"127.0.0.1:{int(intercepted)}"
+
+
+def as_observed_by_a_genuine_client(targets: tuple[str, str]) -> dict[str, Any]:
+    client = start("grpcio", "asyncio", "client", *targets)
     output, _ = client.communicate(timeout=300)
     assert client.returncode == 0, f"the genuine client failed after {output[-200:]}"
     return dict(map(json.loads, output.splitlines()))
 
 
 @pytest.fixture(scope="module")
-def genuine(targets: dict[str, str]) -> dict[str, Any]:
+def genuine(targets: dict[str, tuple[str, str]]) -> dict[str, Any]:
     return as_observed_by_a_genuine_client(targets["grpcio"])
 
 
 @pytest.fixture(scope="module", params=LOOPS)
-def of_our_server(targets: dict[str, str], request: pytest.FixtureRequest) -> dict[str, Any]:
+def of_our_server(targets: dict[str, tuple[str, str]], request: pytest.FixtureRequest) -> dict[str, Any]:
     return as_observed_by_a_genuine_client(targets[f"oxgrpc on {request.param}"])
 
 
@@ -69,11 +77,13 @@ def test_our_server_is_what_a_genuine_one_is(name: str, of_our_server: dict[str,
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-@pytest.mark.parametrize("server", ["grpcio", "oxgrpc on asyncio"])
+@pytest.mark.parametrize("server", ["grpcio", "oxgrpc on asyncio", "oxgrpc on asyncio with interceptors"])
 async def test_our_client_is_what_a_genuine_one_is(
-    name: str, server: str, loop_kind: str, targets: dict[str, str], genuine: dict[str, Any]
+    name: str, server: str, loop_kind: str, targets: dict[str, tuple[str, str]], genuine: dict[str, Any]
 ) -> None:
-    client = Client(grpc, targets[server], f"{server} {loop_kind} {name}")
+    plain, intercepted = targets[server.removesuffix(" with interceptors")]
+    target = intercepted if server.endswith("interceptors") else plain
+    client = Client(grpc, target, f"{server} {loop_kind} {name}", intercepted)
     async with client.channel:
         # Through JSON, like the other side's: a tuple is a list there.
         observed = json.loads(json.dumps(await SCRIPTS[name](client)))

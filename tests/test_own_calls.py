@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import AsyncIterator, Generator
 from typing import Any
 
 import pytest
@@ -11,14 +11,11 @@ import pytest
 from oxgrpc import StatusCode, aio
 
 
-class OwnCall(aio.UnaryUnaryCall[bytes, bytes]):
-    """A call that is answered by a future."""
+class Answered(aio.Call):
+    """What all of them say of themselves."""
 
     def __init__(self) -> None:
         self.answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-
-    def __await__(self) -> Generator[Any, None, bytes]:
-        return self.answer.__await__()
 
     async def initial_metadata(self) -> aio.Metadata:
         return aio.Metadata()
@@ -49,6 +46,24 @@ class OwnCall(aio.UnaryUnaryCall[bytes, bytes]):
 
     def add_done_callback(self, callback: Any) -> None:
         self.answer.add_done_callback(callback)
+
+
+class OwnCall(Answered, aio.UnaryUnaryCall[bytes, bytes]):
+    """A call that is answered by a future."""
+
+    def __await__(self) -> Generator[Any, None, bytes]:
+        return self.answer.__await__()
+
+
+class OwnStream(Answered, aio.UnaryStreamCall[bytes, bytes]):
+    """A call that is answered by a generator."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for response in (b"a", b"b", b"c"):
+            yield response
+
+    async def read(self) -> Any:
+        return await anext(self, aio.EOF)
 
 
 async def test_it_can_be_awaited() -> None:
@@ -90,3 +105,15 @@ async def test_closing_leaves_the_call_alone() -> None:
             call.send(None)
         call.close()
         assert not call.done()
+
+
+async def test_its_responses_can_be_asked_for_one_by_one() -> None:
+    call = OwnStream()
+    assert await anext(call) == b"a"
+    assert [await call.read(), await call.read(), await call.read()] == [b"b", b"c", aio.EOF]
+    with pytest.raises(StopAsyncIteration):
+        await anext(call)
+
+
+async def test_its_responses_can_be_iterated() -> None:
+    assert [response async for response in OwnStream()] == [b"a", b"b", b"c"]

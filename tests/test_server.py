@@ -343,16 +343,62 @@ async def test_wait_for_termination_with_a_timeout() -> None:
 
 async def test_a_server_begins_once() -> None:
     async with echo.serving() as service:
-        with pytest.raises(aio.UsageError):
-            await service.server.start()
+        await service.server.start()
         with pytest.raises(aio.UsageError):
             service.server.add_insecure_port("127.0.0.1:0")
-        with pytest.raises(aio.UsageError):
-            echo.add_handlers(service.server, {"UnaryUnary": echo.echo})
         assert await service.unary_unary(b"x") == b"x"
         await service.server.stop(None)
-        with pytest.raises(aio.UsageError):
-            await service.server.start()
+        for action in (
+            service.server.start,
+            lambda: service.server.add_insecure_port("127.0.0.1:0"),
+            lambda: echo.add_handlers(service.server, {"UnaryUnary": echo.echo}),
+            lambda: service.server.add_generic_rpc_handlers((Generic(b""),)),
+        ):
+            with pytest.raises(aio.UsageError, match="has stopped"):
+                await action()
+
+
+async def test_handlers_may_come_while_the_server_serves() -> None:
+    async def late(request: bytes, context: Any) -> bytes:
+        return b"late"
+
+    async with echo.serving() as service:
+        # The connection is there before the handlers are.
+        assert await service.unary_unary(b"x") == b"x"
+        error = await failure(service.channel.unary_unary("/a/a")(b""))
+        assert error.code() is grpc.StatusCode.UNIMPLEMENTED
+        service.server.add_registered_method_handlers("a", {"a": grpc.unary_unary_rpc_method_handler(late)})
+        assert await service.channel.unary_unary("/a/a")(b"") == b"late"
+        service.server.add_generic_rpc_handlers((Generic(b"generic", "/a/b"),))
+        assert await service.channel.unary_unary("/a/b")(b"") == b"generic"
+
+
+async def test_a_server_that_nobody_holds_stops() -> None:
+    server = aio.server()
+    echo.add_handlers(server, {"UnaryUnary": echo.echo})
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        method = channel.unary_unary(echo.path("UnaryUnary"))
+        assert await method(b"x") == b"x"
+        del server
+        gc.collect()
+        await channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
+        assert (await failure(method(b"x"))).code() is grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_of_calls_is_positive(limit: int) -> None:
+    with pytest.raises(ValueError, match="positive"):
+        aio.server(maximum_concurrent_rpcs=limit)
+
+
+async def test_an_address_may_be_octets() -> None:
+    server = aio.server()
+    assert server.add_insecure_port(b"127.0.0.1:0") > 0  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        server.add_insecure_port(5)  # type: ignore[arg-type]
+    await server.stop(None)
 
 
 async def test_a_port_that_is_in_use() -> None:
@@ -431,8 +477,6 @@ async def test_a_server_needs_no_loop_to_be_made() -> None:
 
 
 async def test_what_comes_next_says_so() -> None:
-    with pytest.raises(NotImplementedError, match="interceptors"):
-        aio.server(interceptors=[object()])
     server = aio.server()
     with pytest.raises(NotImplementedError):
         server.add_secure_port("127.0.0.1:0", object())
@@ -525,6 +569,19 @@ async def test_plain_functions_have_the_synchronous_context(caplog: pytest.LogCa
             context.abort(grpc.StatusCode.NOT_FOUND, "not here")
         if request == b"raise":
             raise LookupError("oh")
+        if request == b"swallow":
+            with pytest.raises(aio.AbortError):
+                context.abort(grpc.StatusCode.NOT_FOUND, "first", (("aborted", "yes"),))
+            with pytest.raises(aio.UsageError):
+                context.abort(grpc.StatusCode.ABORTED, "second")
+            return request
+        if request == b"cancel":
+            context.cancel()
+            context.cancel()
+            assert not context.is_active()
+            assert not context.add_callback(ended.set)
+            return request
+        assert isinstance(context, grpc.ServicerContext)
         context.set_code(grpc.StatusCode.OK)
         context.set_details("fine")
         return request
@@ -542,6 +599,10 @@ async def test_plain_functions_have_the_synchronous_context(caplog: pytest.LogCa
         assert await asyncio.to_thread(ended.wait, 60)
         error = await failure(call(b"abort"))
         assert (error.code(), error.details()) == (grpc.StatusCode.NOT_FOUND, "not here")
+        error = await failure(call(b"swallow"))
+        assert (error.code(), error.details()) == (grpc.StatusCode.NOT_FOUND, "first")
+        assert error.trailing_metadata() == aio.Metadata(("aborted", "yes"))
+        assert (await failure(call(b"cancel"))).code() is grpc.StatusCode.CANCELLED
         assert caplog.records == []
         error = await failure(call(b"raise"))
         assert error.code() is grpc.StatusCode.UNKNOWN

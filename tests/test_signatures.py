@@ -22,15 +22,28 @@ NEXT = GRPC_NEXT | {f"aio.{name}" for name in AIO_NEXT} | {f"experimental.{name}
 
 #: What is not as in grpcio: what it is here, and why. `None` for what is not here.
 DIFFERENT = {
+    "aio.InterceptedUnaryUnaryCall.__init__": (
+        "(self, interceptors, request, timeout, metadata, credentials, wait_for_ready, channel, method,"
+        " request_serializer, response_deserializer, loop, registered_call_handle=0, compression=None)",
+        "compression is not hidden in the metadata",
+    ),
     "aio.Server.stop": ("async (self, grace=None)", "as the documentation has it"),
     **{
         f"aio.{kind}Call{path}": (here, "asyncio.create_task(call) waits for the response")
-        for kind in ("UnaryUnary", "StreamUnary")
+        for kind, base in {"UnaryUnary": "", "StreamUnary": "", "InterceptedUnaryUnary": ", aio.UnaryUnaryCall"}.items()
         for path, here in {
-            "": "class(Awaitable, Coroutine, aio.Call, aio.RpcContext)",
+            "": f"class(Awaitable, Coroutine, aio.Call, aio.RpcContext{base})",
             ".close": "(self)",
             ".send": "(self, value)",
             ".throw": "(self, *args)",
+        }.items()
+    },
+    **{
+        f"aio.{kind}Call{path}": (here, "anext(call) waits for the next response")
+        for kind in ("UnaryStream", "StreamStream")
+        for path, here in {
+            "": "class(AsyncIterable, AsyncIterator, aio.Call, aio.RpcContext)",
+            ".__anext__": "(self)",
         }.items()
     },
 }

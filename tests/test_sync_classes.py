@@ -96,14 +96,6 @@ def test_call_details_can_be_a_named_tuple() -> None:
     assert details._replace(timeout=2.0).timeout == 2.0
 
 
-def test_classes_take_type_arguments() -> None:
-    for kind in ("UnaryUnary", "UnaryStream", "StreamUnary", "StreamStream"):
-        declared = getattr(grpc, f"{kind}MultiCallable")
-        assert declared[int, str].__origin__ is declared
-    assert grpc.Future[int].__origin__ is grpc.Future
-    assert grpc.RpcMethodHandler[int, str].__origin__ is grpc.RpcMethodHandler
-
-
 def test_a_channel_that_wraps_nothing() -> None:
     class Method(grpc.UnaryStreamMultiCallable[int, int]):
         def __call__(self, request: int, *_: Any, **__: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ pytest.importorskip("basedpyright", reason="type checkers are not installed here
 
 HERE = Path(__file__).parent
 PROGRAMS = HERE / "typing"
+README = HERE.parent / "README.md"
 
 
 def said_by(*command: str) -> tuple[int, str]:
@@ -44,3 +46,23 @@ def test_what_is_declared_is_there() -> None:
     """Classes, methods and parameters of the native module and of the lazy packages, against the running ones."""
     code, said = said_by("stubtest", "oxgrpc", "--concise", "--ignore-disjoint-bases")
     assert (code, said) == (0, ""), said
+
+
+def test_programs_type_check_with_mypy() -> None:
+    """Mistakes that a type checker is to find are in them, too, each marked: a mark too many fails."""
+    code, said = said_by("mypy", "examples/weather", *map(str, sorted(PROGRAMS.glob("*.py"))))
+    assert code == 0, said
+    assert said.startswith("Success")
+
+
+def test_the_program_of_the_readme_type_checks() -> None:
+    block = re.search(r"^```python\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
+    assert block is not None
+    code, said = said_by("mypy", "--config-file=", "--strict", "--command", block[1])
+    assert code == 0, said
+
+
+def test_programs_type_check_with_pyright() -> None:
+    code, said = said_by("basedpyright", "--project", str(PROGRAMS))
+    assert code == 0, said
+    assert said.startswith("0 errors, 0 warnings")

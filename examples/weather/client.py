@@ -9,19 +9,19 @@ import weather_pb2
 import weather_pb2_grpc
 
 
-async def current(stub: weather_pb2_grpc.WeatherStationStub) -> None:
+async def current(stub: weather_pb2_grpc.WeatherStationAsyncStub) -> None:
     print("Current: one request, one response")
     call = stub.Current(weather_pb2.Place(name="Bergen"), timeout=5)
     now = await call
     trailing = await call.trailing_metadata()
-    print(f"  {now.place}: {now.celsius:.1f} degrees, wind {now.wind_kmh:.0f} km/h (station {trailing['station']})")
+    print(f"  {now.place}: {now.celsius:.1f} degrees, wind {now.wind_kmh:.0f} km/h (station {trailing['station']!r})")
     try:
         await stub.Current(weather_pb2.Place(name="Atlantis"), timeout=5)
     except grpc.aio.AioRpcError as error:
         print(f"  Atlantis: {error.code().name}, {error.details()}")
 
 
-async def forecast(stub: weather_pb2_grpc.WeatherStationStub) -> list[weather_pb2.Reading]:
+async def forecast(stub: weather_pb2_grpc.WeatherStationAsyncStub) -> list[weather_pb2.Reading]:
     print("Forecast: one request, a stream of responses")
     request = weather_pb2.ForecastRequest(place=weather_pb2.Place(name="Lisbon"), hours=12)
     readings = []
@@ -31,7 +31,7 @@ async def forecast(stub: weather_pb2_grpc.WeatherStationStub) -> list[weather_pb
     return readings
 
 
-async def report(stub: weather_pb2_grpc.WeatherStationStub, readings: list[weather_pb2.Reading]) -> None:
+async def report(stub: weather_pb2_grpc.WeatherStationAsyncStub, readings: list[weather_pb2.Reading]) -> None:
     print("Report: a stream of requests, one response")
 
     async def sent() -> AsyncIterator[weather_pb2.Reading]:
@@ -42,7 +42,7 @@ async def report(stub: weather_pb2_grpc.WeatherStationStub, readings: list[weath
     print(f"  {summary.readings} readings, from {summary.lowest_celsius:.1f} to {summary.highest_celsius:.1f} degrees")
 
 
-async def warnings(stub: weather_pb2_grpc.WeatherStationStub) -> None:
+async def warnings(stub: weather_pb2_grpc.WeatherStationAsyncStub) -> None:
     print("Warnings: streams both ways")
     call = stub.Warnings()
     for place in ("Bergen", "Reykjavik"):

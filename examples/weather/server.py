@@ -24,21 +24,27 @@ def reading(place: str, hour: int) -> weather_pb2.Reading:
 
 
 class WeatherStation(weather_pb2_grpc.WeatherStationServicer):
-    async def Current(self, request: weather_pb2.Place, context: grpc.aio.ServicerContext) -> weather_pb2.Reading:
+    async def Current(
+        self, request: weather_pb2.Place, context: grpc.aio.ServicerContext[weather_pb2.Place, weather_pb2.Reading]
+    ) -> weather_pb2.Reading:
         if request.name not in CLIMATE:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"there is no station in {request.name}")
         context.set_trailing_metadata((("station", request.name.lower()),))
         return reading(request.name, hour=12)
 
     async def Forecast(
-        self, request: weather_pb2.ForecastRequest, context: grpc.aio.ServicerContext
+        self,
+        request: weather_pb2.ForecastRequest,
+        context: grpc.aio.ServicerContext[weather_pb2.ForecastRequest, weather_pb2.Reading],
     ) -> AsyncIterator[weather_pb2.Reading]:
         for hour in range(request.hours):
             await asyncio.sleep(0.01)  # the model computes
             yield reading(request.place.name, hour)
 
     async def Report(
-        self, request_iterator: AsyncIterator[weather_pb2.Reading], context: grpc.aio.ServicerContext
+        self,
+        request_iterator: AsyncIterator[weather_pb2.Reading],
+        context: grpc.aio.ServicerContext[weather_pb2.Reading, weather_pb2.Summary],
     ) -> weather_pb2.Summary:
         temperatures = [reading.celsius async for reading in request_iterator]
         return weather_pb2.Summary(
@@ -48,7 +54,9 @@ class WeatherStation(weather_pb2_grpc.WeatherStationServicer):
         )
 
     async def Warnings(
-        self, request_iterator: AsyncIterator[weather_pb2.Watch], context: grpc.aio.ServicerContext
+        self,
+        request_iterator: AsyncIterator[weather_pb2.Watch],
+        context: grpc.aio.ServicerContext[weather_pb2.Watch, weather_pb2.Warning],
     ) -> AsyncIterator[weather_pb2.Warning]:
         async for watch in request_iterator:
             for hour in range(24):

@@ -111,7 +111,10 @@ _HOMES = {
 }
 
 #: Modules that grpcio's package has as attributes.
-_MODULES = ("_common", "_utilities", "aio", "experimental")
+_MODULES = (
+    *("_common", "_compression", "_cython", "_grpcio_metadata", "_observability", "_typing", "_utilities"),
+    *("aio", "experimental"),
+)
 
 
 def __getattr__(name: str) -> object:

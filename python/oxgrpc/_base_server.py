@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from ._interfaces import GenericRpcHandler, RpcContext, RpcMethodHandler, Status
+from ._metadatum import _Metadatum
 from ._status import Compression, StatusCode
 from ._typing import MetadataType, MetadatumType
 
@@ -78,7 +79,7 @@ class ServicerContext(RpcContext, metaclass=abc.ABCMeta):
     """A call as its handler sees it."""
 
     @abc.abstractmethod
-    def invocation_metadata(self) -> Sequence[MetadatumType]:
+    def invocation_metadata(self) -> Sequence[_Metadatum]:
         """The client's metadata, as pairs that have ``key`` and ``value``."""
         raise NotImplementedError
 

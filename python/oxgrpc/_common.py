@@ -4,9 +4,6 @@ from __future__ import annotations
 
 _SYNC = "the synchronous API comes next; use oxgrpc.aio"
 _SECURE = "credentials come next; use oxgrpc.aio.insecure_channel and add_insecure_port"
-INTERCEPTORS = "interceptors come next"
-
-_KINDS = ("UnaryUnary", "UnaryStream", "StreamUnary", "StreamStream")
 
 #: Names of grpcio's that this version does not have, each with a word on why.
 _NOT_YET = {
@@ -23,9 +20,6 @@ _NOT_YET = {
     **dict.fromkeys(("insecure_server_credentials", "ssl_server_certificate_configuration"), _SECURE),
     **dict.fromkeys((f"{kind}_channel_credentials" for kind in ("alts", "local", "ssl", "xds")), _SECURE),
     **dict.fromkeys((f"{kind}_server_credentials" for kind in ("alts", "local", "ssl", "xds")), _SECURE),
-    **dict.fromkeys(("ClientInterceptor", "ServerInterceptor"), INTERCEPTORS),
-    **dict.fromkeys(("ClientCallDetails", "InterceptedUnaryUnaryCall"), INTERCEPTORS),
-    **dict.fromkeys((f"{kind}ClientInterceptor" for kind in _KINDS), INTERCEPTORS),
 }
 
 

@@ -1,7 +1,9 @@
 """One end of a differential test, on either stack. Its process runs in the virtual environment of its stack.
 
-    program.py STACK LOOP server          prints its port, serves until its standard input ends, prints what was left
-    program.py STACK LOOP client TARGET   runs all scripts; for each, prints a line of JSON: its name, what it observed
+    program.py STACK LOOP server                 prints its ports, without interceptors and with them, serves until its
+                                                 standard input ends, prints what was left
+    program.py STACK LOOP client TARGET TARGET   runs all scripts against these two; prints a line of JSON for each: its
+                                                 name, what it observed
 
 STACK is oxgrpc or grpcio, LOOP is asyncio or uvloop.
 """
@@ -15,8 +17,9 @@ import logging
 import sys
 from typing import Any
 
+import interceptor_scripts  # noqa: F401
 from scripts import SCRIPTS, Client
-from service import SERVICE, Service
+from service import SERVICE, Service, interceptor
 
 
 def load(stack: str) -> Any:
@@ -27,21 +30,25 @@ def load(stack: str) -> Any:
 
 async def serve(grpc: Any) -> None:
     options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-    server = grpc.aio.server(options=options)
-    handlers = Service(grpc).handlers()
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    print(port, flush=True)
+    service = Service(grpc)
+    interceptors = [interceptor(service), interceptor(service)]
+    servers = [grpc.aio.server(options=options), grpc.aio.server(options=options, interceptors=interceptors)]
+    ports = []
+    for server in servers:
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, service.handlers()),))
+        ports.append(server.add_insecure_port("127.0.0.1:0"))
+        await server.start()
+    print(*ports, flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     left = [task for task in asyncio.all_tasks() if "andler" in repr(task.get_coro())]
     print(f"{len(left)} handlers were left", flush=True)
-    await server.stop(None)
+    for server in servers:
+        await server.stop(None)
 
 
-async def run(grpc: Any, target: str) -> None:
+async def run(grpc: Any, target: str, intercepted: str) -> None:
     for name, script in SCRIPTS.items():
-        client = Client(grpc, target, f"{grpc.__name__} {name}")
+        client = Client(grpc, target, f"{grpc.__name__} {name}", intercepted)
         async with client.channel:
             print(json.dumps([name, await asyncio.wait_for(script(client), 60)]), flush=True)
 

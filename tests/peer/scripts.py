@@ -12,6 +12,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
+from contexts import EXPERIMENTS
 from service import SERVICE
 
 MEBIBYTE = 1 << 20
@@ -46,8 +47,10 @@ def plain_details(details: str | None) -> str | None:
 class Client:
     """A channel, and calls of any kind on it by name."""
 
-    def __init__(self, grpc: Any, target: str, name: str) -> None:
+    def __init__(self, grpc: Any, target: str, name: str, intercepted_target: str = "") -> None:
         self.grpc = grpc
+        #: The same service, behind interceptors.
+        self.intercepted_target = intercepted_target
         self.name = name
         self.target = target
         self.options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
@@ -445,3 +448,24 @@ async def what_holds_for_a_method(client: Client) -> Any:
         call = channel.unary_unary("/nothing.Service/UnaryUnary")(b"")
         observed.append(await client.outcome("UnaryUnary", call))
     return observed
+
+
+async def experiment(client: Client, name: str) -> Any:
+    # Not with a stream of requests: see methods_that_are_not_there.
+    observed = []
+    for method, kind in (("UnaryExperiment", "UnaryUnary"), ("StreamExperiment", "UnaryStream")):
+        key = f"{client.name} {kind}"
+        asked = (("x-experiment", name), ("x-notes", key))
+        call = client.method(kind, method)(b"request", metadata=asked)
+        outcome = await client.outcome(kind, call)
+        notes = await client.method("UnaryUnary", "Notes")(key.encode(), timeout=LONG_SECONDS)
+        observed.append([kind, outcome, json.loads(notes)])
+    return observed
+
+
+for name in EXPERIMENTS:
+
+    async def run_experiment(client: Client, name: str = name) -> Any:
+        return await experiment(client, name)
+
+    SCRIPTS[f"context-{name}"] = run_experiment

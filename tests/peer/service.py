@@ -12,17 +12,70 @@ What a method does is told by the request's metadata, so that one server serves 
     x-compression NAME    compresses the responses
     x-plan PART/PART/…    what becomes of the attempts at the call that x-name names, each part for one of them: `OK`, a
                           code, a code and a pushback behind `@`, and `headers:` before it to answer first
+    x-intercept HOW       what the second of a server's interceptors does, where it has any
+    x-experiment NAME     what the handler tries with its context, see `contexts.py`; its notes are kept under x-notes
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from collections import defaultdict
 from collections.abc import AsyncIterator
+from contextvars import ContextVar
 from typing import Any
 
+from contexts import EXPERIMENTS, told
+
 SERVICE = "differential.Service"
+
+#: The methods that interceptors have seen of a call.
+INTERCEPTED: ContextVar[list[str]] = ContextVar("INTERCEPTED", default=[])  # noqa: B039
+
+
+def interceptor(service: Service) -> Any:
+    """An interceptor that does what the call's metadata asks for."""
+    grpc = service.grpc
+
+    class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc, name-defined]
+        async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+            told = dict(handler_call_details.invocation_metadata)
+            path: list[str] = INTERCEPTED.get()
+            INTERCEPTED.set([*path, handler_call_details.method])
+            how = told.get("x-intercept")
+            if how is None or not path:
+                return await continuation(handler_call_details)
+            match how:
+                case "none":
+                    return None
+                case "raise":
+                    raise HandlerError("raised by an interceptor")
+                case "abort":
+                    return grpc.unary_unary_rpc_method_handler(refuse)
+                case "again":
+                    await continuation(handler_call_details)
+                    await asyncio.sleep(0)
+                    return await continuation(handler_call_details)
+                case "elsewhere":
+                    details = type(handler_call_details)(f"/{SERVICE}/Intercepted", ())
+                    return await continuation(details)
+                case "replace":
+                    handler = await continuation(handler_call_details)
+                    return handler._replace(response_serializer=bytes.upper)
+                case "wait":
+                    await service.wait(told["x-wait"])
+                case "slowly":
+                    await asyncio.sleep(0.01)
+                    return await continuation(handler_call_details)
+                case _:
+                    return "no handler"
+            return None
+
+    async def refuse(request: bytes, context: Any) -> None:
+        await context.abort(grpc.StatusCode.PERMISSION_DENIED, "not you")
+
+    return Interceptor()
 
 
 class HandlerError(Exception):
@@ -35,6 +88,7 @@ class Service:
     def __init__(self, grpc: Any) -> None:
         self.grpc = grpc
         self.codes = {code.name: code for code in grpc.StatusCode}
+        self.experiments: dict[str, tuple[Any, list[Any]]] = {}
         self.waits: defaultdict[str, asyncio.Queue[str]] = defaultdict(asyncio.Queue)
         self.attempts: defaultdict[str, list[str]] = defaultdict(list)
 
@@ -48,7 +102,12 @@ class Service:
             "Digest": grpc.stream_stream_rpc_method_handler(self.digest),
             "Told": grpc.unary_unary_rpc_method_handler(self.told),
             "Attempts": grpc.unary_unary_rpc_method_handler(self.attempts_of_call),
+            "Intercepted": grpc.unary_unary_rpc_method_handler(self.intercepted),
+            "Plain": grpc.unary_unary_rpc_method_handler(lambda request, context: request),
             "Wait": grpc.unary_unary_rpc_method_handler(self.next_of_wait),
+            "UnaryExperiment": grpc.unary_unary_rpc_method_handler(self.unary_experiment),
+            "StreamExperiment": grpc.unary_stream_rpc_method_handler(self.stream_experiment),
+            "Notes": grpc.unary_unary_rpc_method_handler(self.notes),
         }
 
     async def begin(self, context: Any) -> dict[str, Any]:
@@ -157,6 +216,31 @@ class Service:
         lines.append("no deadline" if remaining is None or remaining > 1e6 else f"minutes={round(remaining / 60)}")
         return "\n".join(lines).encode()
 
+    async def intercepted(self, request: bytes, context: Any) -> bytes:
+        """What interceptors have put into a context variable."""
+        return " ".join(INTERCEPTED.get()).encode()
+
     async def next_of_wait(self, request: bytes, context: Any) -> bytes:
         """What happened next to the call that waits under this name; waits for it to happen."""
         return (await self.waits[request.decode()].get()).encode()
+
+    async def experiment(self, context: Any) -> None:
+        asked = dict(context.invocation_metadata())
+        notes: list[Any] = []
+        self.experiments[asked["x-notes"]] = context, notes
+        await EXPERIMENTS[asked["x-experiment"]](self.grpc, context, notes)
+
+    async def unary_experiment(self, request: bytes, context: Any) -> bytes:
+        await self.experiment(context)
+        return request
+
+    async def stream_experiment(self, request: bytes, context: Any) -> AsyncIterator[bytes]:
+        await self.experiment(context)
+        yield b"response"
+
+    async def notes(self, request: bytes, context: Any) -> bytes:
+        """What was noted in an experiment, and what its context tells now that the call is over."""
+        over, notes = self.experiments.pop(request.decode())
+        while not over.done():
+            await asyncio.sleep(0)
+        return json.dumps([notes, await told(over)]).encode()

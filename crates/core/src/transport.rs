@@ -19,6 +19,10 @@ const MAX_UNREAD: usize = 64 << 20;
 /// With less than this in the connection's window, whoever waits for a message is stuck behind what others do not read.
 const LEAST_WINDOW: usize = 16 << 10;
 
+/// What a window leaves open behind a message. nghttp2, and so Node and Envoy, ends a stream only while there is window
+/// left, although an END_STREAM without data needs none (RFC 9113 §6.9.1).
+const ROOM_TO_END: usize = 1;
+
 /// How large messages may be.
 #[derive(Clone, Copy, Debug)]
 pub struct MessageLimits {
@@ -225,7 +229,7 @@ impl<B: MessageBuffer, S> Transport<B, S> {
         }
         let Some((len, missing)) = call.inbox.incomplete() else { return };
         let stream = call.stream;
-        if self.http.stream_window_available(stream) >= missing {
+        if self.http.stream_window_available(stream) >= missing + ROOM_TO_END {
             return;
         }
         if self.granted > 0 && self.granted + len > LARGE_MESSAGES {
@@ -263,6 +267,7 @@ impl<B: MessageBuffer, S> Transport<B, S> {
         call.grant = Grant::Given(len);
         let stream = call.stream;
         self.granted += len;
+        let missing = missing + ROOM_TO_END;
         self.http.grant(stream, missing);
         let available = self.http.connection_window_available();
         self.http.grant_connection(available.saturating_add(missing));
@@ -272,7 +277,7 @@ impl<B: MessageBuffer, S> Transport<B, S> {
     fn top_up(&mut self, id: CallId) {
         let Some(call) = self.get(id) else { return };
         if let (Grant::Given(_), Some((_, missing))) = (call.grant, call.inbox.incomplete()) {
-            self.http.grant(call.stream, missing);
+            self.http.grant(call.stream, missing + ROOM_TO_END);
         }
     }
 

@@ -134,7 +134,7 @@ fn split<'a>(name: &'a str, text: &str) -> Result<(&'a str, u16), TargetError> {
     } else {
         name.split_once(':').map_or((name, None), |(host, port)| (host, Some(port)))
     };
-    if host.is_empty() || host.contains(['/', ' ', ',']) {
+    if host.is_empty() || host.contains([' ', ',']) {
         return Err(wrong());
     }
     let port = match port {
@@ -166,6 +166,8 @@ mod tests {
             ("localhost:80", tcp(&["[::1]:80", "127.0.0.1:80"])),
             ("example.com:80", name("example.com", 80)),
             ("example.com", name("example.com", 443)),
+            // No name at all, but that is for who looks it up to say.
+            ("some/path", name("some/path", 443)),
             ("dns:///example.com:80", name("example.com", 80)),
             ("dns:example.com:80", name("example.com", 80)),
             ("dns://8.8.8.8/example.com:80", name("example.com", 80)),

@@ -8,6 +8,12 @@ pub(crate) fn usage_error(py: Python<'_>, text: &str) -> PyErr {
     made(py, names(py).and_then(|names| names.usage_error.call1(py, (text,))))
 }
 
+/// `grpc.aio.AbortError`: the handler has ended its call with `abort`. A new one each time, because one that is kept with
+/// the call would refer back to it through its traceback.
+pub(crate) fn abort_error(py: Python<'_>) -> PyErr {
+    made(py, names(py).and_then(|names| names.abort_error.call1(py, ("Locally aborted.",))))
+}
+
 /// `asyncio.InvalidStateError`: the call is in no state for that.
 pub(crate) fn invalid_state(py: Python<'_>, text: &str) -> PyErr {
     made(py, names(py).and_then(|names| names.invalid_state.call1(py, (text,))))

@@ -27,7 +27,17 @@ if TYPE_CHECKING:
     )
     from ._base_server import Server, ServicerContext
     from ._channel import insecure_channel
+    from ._client_call_details import ClientCallDetails
     from ._errors import EOF, AbortError, AioRpcError, BaseError, InternalError, UsageError
+    from ._intercepted_call import InterceptedUnaryUnaryCall
+    from ._interceptor import (
+        ClientInterceptor,
+        ServerInterceptor,
+        StreamStreamClientInterceptor,
+        StreamUnaryClientInterceptor,
+        UnaryStreamClientInterceptor,
+        UnaryUnaryClientInterceptor,
+    )
     from ._loop import init_grpc_aio, shutdown_grpc_aio
     from ._metadata import Metadata
     from ._server import server
@@ -40,18 +50,26 @@ __all__ = (
     "BaseError",
     "Call",
     "Channel",
+    "ClientCallDetails",
+    "ClientInterceptor",
+    "InterceptedUnaryUnaryCall",
     "InternalError",
     "Metadata",
     "RpcContext",
     "Server",
+    "ServerInterceptor",
     "ServicerContext",
     "StreamStreamCall",
+    "StreamStreamClientInterceptor",
     "StreamStreamMultiCallable",
     "StreamUnaryCall",
+    "StreamUnaryClientInterceptor",
     "StreamUnaryMultiCallable",
     "UnaryStreamCall",
+    "UnaryStreamClientInterceptor",
     "UnaryStreamMultiCallable",
     "UnaryUnaryCall",
+    "UnaryUnaryClientInterceptor",
     "UnaryUnaryMultiCallable",
     "UsageError",
     "init_grpc_aio",
@@ -63,10 +81,13 @@ __all__ = (
 #: The module of each name: imported when the name is first used.
 _HOMES = {
     **{name: "._base_call" for name in __all__ if name.endswith("Call")},
+    **{name: "._interceptor" for name in __all__ if name.endswith("Interceptor")},
     **{name: "._base_channel" for name in __all__ if name.endswith("MultiCallable")},
     **dict.fromkeys(("EOF", "AbortError", "AioRpcError", "BaseError", "InternalError", "UsageError"), "._errors"),
     **dict.fromkeys(("init_grpc_aio", "shutdown_grpc_aio"), "._loop"),
     **dict.fromkeys(("Server", "ServicerContext"), "._base_server"),
+    "ClientCallDetails": "._client_call_details",
+    "InterceptedUnaryUnaryCall": "._intercepted_call",
     "Channel": "._base_channel",
     "ChannelArgumentType": "._typing",
     "Metadata": "._metadata",
@@ -75,8 +96,15 @@ _HOMES = {
     "server": "._server",
 }
 
+#: Modules that grpcio's package has as attributes.
+_MODULES = (
+    *("_base_call", "_base_channel", "_base_server", "_call", "_channel", "_metadata", "_server", "_typing", "_utils"),
+)
+
 
 def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
     if name not in _HOMES:
         from .._common import missing
 

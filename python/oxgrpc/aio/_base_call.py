@@ -6,7 +6,7 @@ What a multicallable returns is an instance of them. Subclass them for a call of
 from __future__ import annotations
 
 import abc
-from collections.abc import AsyncIterator, Coroutine, Generator
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Generator
 from typing import Any, Generic
 
 from .. import _native
@@ -100,6 +100,22 @@ class _Awaited(Coroutine[Any, Any, ResponseType]):
         """Waits for the response."""
 
 
+class _Iterated(AsyncIterator[ResponseType]):
+    """A call that is iterated over is its own iterator, so that ``anext(call)`` waits for its next response."""
+
+    _iterator: AsyncIterator[ResponseType] | None = None
+
+    def __anext__(self) -> Awaitable[ResponseType]:
+        """Waits for the next response."""
+        if self._iterator is None:
+            self._iterator = self.__aiter__()
+        return self._iterator.__anext__()
+
+    @abc.abstractmethod
+    def __aiter__(self) -> AsyncIterator[ResponseType]:
+        """Iterates over the responses."""
+
+
 class UnaryUnaryCall(Call, _Awaited[ResponseType], Generic[RequestType, ResponseType], metaclass=abc.ABCMeta):
     """A call with one request and one response."""
 
@@ -113,7 +129,7 @@ class UnaryUnaryCall(Call, _Awaited[ResponseType], Generic[RequestType, Response
         """
 
 
-class UnaryStreamCall(Call, Generic[RequestType, ResponseType], metaclass=abc.ABCMeta):
+class UnaryStreamCall(Call, _Iterated[ResponseType], Generic[RequestType, ResponseType], metaclass=abc.ABCMeta):
     """A call with one request and a stream of responses: iterate it, or read it, but not both.
 
     A call that nobody keeps any more is cancelled.
@@ -154,7 +170,7 @@ class StreamUnaryCall(Call, _Awaited[ResponseType], Generic[RequestType, Respons
         """Waits for the response, as :meth:`UnaryUnaryCall.__await__` does."""
 
 
-class StreamStreamCall(Call, Generic[RequestType, ResponseType], metaclass=abc.ABCMeta):
+class StreamStreamCall(Call, _Iterated[ResponseType], Generic[RequestType, ResponseType], metaclass=abc.ABCMeta):
     """A call with streams both ways, independent of each other."""
 
     @abc.abstractmethod

@@ -137,7 +137,7 @@ class Channel(abc.ABC):
 
     @abc.abstractmethod
     def get_state(self, try_to_connect: bool = False) -> ChannelConnectivity:
-        """The state of the running loop's connection; ``try_to_connect`` begins to connect if it is idle."""
+        """The state of the running loop's connection; ``try_to_connect`` then begins to connect if it is idle."""
 
     @abc.abstractmethod
     async def wait_for_state_change(self, last_observed_state: ChannelConnectivity) -> None:

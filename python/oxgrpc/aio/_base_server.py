@@ -8,6 +8,7 @@ from typing import Any, Generic, NoReturn
 
 from .. import _native
 from .._interfaces import GenericRpcHandler, RpcMethodHandler, Status
+from .._metadatum import _Metadatum
 from .._status import Compression, StatusCode
 from ._errors import EOFType
 from ._typing import DoneCallbackType, MetadataType, RequestType, ResponseType
@@ -109,7 +110,7 @@ class ServicerContext(Generic[RequestType, ResponseType], abc.ABC):
         """Sets the metadata that goes with the status."""
 
     @abc.abstractmethod
-    def invocation_metadata(self) -> Sequence[tuple[str, str | bytes]] | None:
+    def invocation_metadata(self) -> Sequence[_Metadatum]:
         """The client's metadata, as pairs that have ``key`` and ``value``."""
 
     @abc.abstractmethod

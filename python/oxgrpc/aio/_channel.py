@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+import time
+from typing import TYPE_CHECKING
 
 from .. import _native
-from .._common import INTERCEPTORS
 from .._status import ChannelConnectivity, Compression
 from . import _base_channel
 from ._errors import UsageError
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
         UnaryStreamMultiCallable,
         UnaryUnaryMultiCallable,
     )
+    from ._intercepting import Interception
+    from ._interceptor import ClientInterceptor
     from ._typing import ChannelArgumentType, Deserialized, DeserializingFunction, Serialized, SerializingFunction
 
 
@@ -34,11 +36,12 @@ class Channel(_base_channel.Channel):
         target: str,
         options: ChannelArgumentType | None,
         compression: Compression | None,
-        interceptors: Sequence[Any] | None,
+        interceptors: Sequence[ClientInterceptor] | None,
     ) -> None:
-        if interceptors:
-            raise NotImplementedError(f"client interceptors are not in this version of oxgrpc: {INTERCEPTORS}")
         self._native = _native.Channel(target, options, compression)
+        self._interception = _intercepted(self._native, interceptors) if interceptors else None
+        #: What makes the methods: whoever has no interceptors gets native ones.
+        self._methods = self._interception or self._native
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -60,12 +63,18 @@ class Channel(_base_channel.Channel):
         self._closed = True
         self._native.stop_accepting()
         try:
+            if grace and self._interception is not None:
+                began = time.monotonic()
+                await self._interception.wait_for_idle(grace)
+                grace = max(0.0, grace - (time.monotonic() - began))
             idle = self._native.wait_for_idle()
             if grace and idle is not None:
                 await asyncio.wait_for(idle, grace)
         except asyncio.TimeoutError:
             pass
         finally:
+            if self._interception is not None:
+                self._interception.cancel()
             self._native.close()
 
     def get_state(self, try_to_connect: bool = False) -> ChannelConnectivity:
@@ -87,7 +96,7 @@ class Channel(_base_channel.Channel):
         response_deserializer: DeserializingFunction[Deserialized] | None = None,
         _registered_method: bool | None = False,
     ) -> UnaryUnaryMultiCallable[Serialized, Deserialized]:
-        return self._native.unary_unary(method, request_serializer, response_deserializer)
+        return self._methods.unary_unary(method, request_serializer, response_deserializer)
 
     def unary_stream(
         self,
@@ -96,7 +105,7 @@ class Channel(_base_channel.Channel):
         response_deserializer: DeserializingFunction[Deserialized] | None = None,
         _registered_method: bool | None = False,
     ) -> UnaryStreamMultiCallable[Serialized, Deserialized]:
-        return self._native.unary_stream(method, request_serializer, response_deserializer)
+        return self._methods.unary_stream(method, request_serializer, response_deserializer)
 
     def stream_unary(
         self,
@@ -105,7 +114,7 @@ class Channel(_base_channel.Channel):
         response_deserializer: DeserializingFunction[Deserialized] | None = None,
         _registered_method: bool | None = False,
     ) -> StreamUnaryMultiCallable[Serialized, Deserialized]:
-        return self._native.stream_unary(method, request_serializer, response_deserializer)
+        return self._methods.stream_unary(method, request_serializer, response_deserializer)
 
     def stream_stream(
         self,
@@ -114,14 +123,21 @@ class Channel(_base_channel.Channel):
         response_deserializer: DeserializingFunction[Deserialized] | None = None,
         _registered_method: bool | None = False,
     ) -> StreamStreamMultiCallable[Serialized, Deserialized]:
-        return self._native.stream_stream(method, request_serializer, response_deserializer)
+        return self._methods.stream_stream(method, request_serializer, response_deserializer)
+
+
+def _intercepted(channel: _native.Channel, interceptors: Sequence[ClientInterceptor]) -> Interception:
+    # Who has no interceptors does not load what they need.
+    from ._intercepting import Interception
+
+    return Interception(channel, interceptors)
 
 
 def insecure_channel(
     target: str,
     options: ChannelArgumentType | None = None,
     compression: Compression | None = None,
-    interceptors: Sequence[Any] | None = None,
+    interceptors: Sequence[ClientInterceptor] | None = None,
 ) -> Channel:
     """A channel without encryption. Needs no running loop; connects when it is first used.
 
@@ -129,10 +145,10 @@ def insecure_channel(
       target: ``host:port``, ``dns:///host:port``, ``ipv4:…``, ``ipv6:…``, ``unix:path`` or ``unix-abstract:name``.
       options: pairs of ``grpc.*`` names and values, as grpcio takes them.
       compression: how requests are compressed unless a call says otherwise.
-      interceptors: not in this version.
+      interceptors: client interceptors, the outermost first. One that is of several kinds is used for each.
 
     Raises:
-      ValueError: the target cannot be understood.
+      ValueError: the target cannot be understood, or an interceptor is of no kind.
       TypeError: an option has a value of another kind.
     """
     return Channel(target, options, compression, interceptors)

@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Executor
+from contextlib import suppress
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
-from .._interfaces import RpcMethodHandler
+from .. import _base_server as _sync
+from .._interfaces import RpcMethodHandler, Status
 from .._status import StatusCode
+from . import _base_server
+from ._errors import AbortError, UsageError
+from ._metadata import MetadataType
 
 _T = TypeVar("_T")
 _END = object()
@@ -55,10 +60,7 @@ async def _run_unary(
 ) -> Any:
     sync_context = SyncServicerContext(context)
     argument = _Requests(request, sync_context) if streams else request
-    try:
-        return await _in_thread(pool, behavior, argument, sync_context)
-    except _Abort:
-        await context.abort(*sync_context.aborted)
+    return await _in_thread(pool, behavior, argument, sync_context)
 
 
 async def _run_stream(
@@ -66,16 +68,9 @@ async def _run_stream(
 ) -> AsyncIterator[Any]:
     sync_context = SyncServicerContext(context)
     argument = _Requests(request, sync_context) if streams else request
-    try:
-        responses = iter(await _in_thread(pool, behavior, argument, sync_context))
-        while (response := await _in_thread(pool, next, responses, _END)) is not _END:
-            yield response
-    except _Abort:
-        await context.abort(*sync_context.aborted)
-
-
-class _Abort(Exception):
-    """Ends a plain function that called ``abort``."""
+    responses = iter(await _in_thread(pool, behavior, argument, sync_context))
+    while (response := await _in_thread(pool, next, responses, _END)) is not _END:
+        yield response
 
 
 class _Requests(Iterator[Any]):
@@ -87,39 +82,46 @@ class _Requests(Iterator[Any]):
 
     def __next__(self) -> Any:
         try:
-            return self._context.wait_for(self._requests.__anext__())
+            return self._context._wait_for(self._requests.__anext__())
         except StopAsyncIteration:
             raise StopIteration from None
 
 
+def _same(name: str) -> Callable[..., Any]:
+    """A method that does what the context's own does, at once and in any thread."""
+
+    def method(self: SyncServicerContext, *arguments: Any, **keywords: Any) -> Any:
+        return getattr(self._context, name)(*arguments, **keywords)
+
+    method.__name__ = name
+    method.__doc__ = getattr(_base_server.ServicerContext, name).__doc__
+    return method
+
+
 class SyncServicerContext:
-    """The context that a plain function gets. What only sets or tells something does so at once, in any thread."""
+    """The context that a plain function gets: the synchronous API's, and ``abort`` raises ``aio.AbortError``."""
 
     def __init__(self, context: Any) -> None:
         self._context = context
         self._loop = asyncio.get_running_loop()
-        #: What ``abort`` was called with.
-        self.aborted: tuple[Any, ...] = ()
-        for name in (
-            "add_done_callback",
-            "auth_context",
-            "code",
-            "details",
-            "disable_next_message_compression",
-            "invocation_metadata",
-            "peer",
-            "peer_identities",
-            "peer_identity_key",
-            "set_code",
-            "set_compression",
-            "set_details",
-            "set_trailing_metadata",
-            "time_remaining",
-            "trailing_metadata",
-        ):
-            setattr(self, name, getattr(context, name))
 
-    def wait_for(self, awaitable: Awaitable[_T]) -> _T:
+    add_done_callback = _same("add_done_callback")
+    auth_context = _same("auth_context")
+    code = _same("code")
+    details = _same("details")
+    disable_next_message_compression = _same("disable_next_message_compression")
+    invocation_metadata = _same("invocation_metadata")
+    peer = _same("peer")
+    peer_identities = _same("peer_identities")
+    peer_identity_key = _same("peer_identity_key")
+    set_code = _same("set_code")
+    set_compression = _same("set_compression")
+    set_details = _same("set_details")
+    set_trailing_metadata = _same("set_trailing_metadata")
+    time_remaining = _same("time_remaining")
+    trailing_metadata = _same("trailing_metadata")
+
+    def _wait_for(self, awaitable: Awaitable[_T]) -> _T:
         """Waits in this thread for something on the loop."""
 
         async def await_it() -> _T:
@@ -127,28 +129,28 @@ class SyncServicerContext:
 
         return asyncio.run_coroutine_threadsafe(await_it(), self._loop).result()
 
-    def abort(
-        self, code: StatusCode, details: str = "", trailing_metadata: Sequence[tuple[str, str | bytes]] = ()
-    ) -> NoReturn:
+    def abort(self, code: StatusCode, details: str = "", trailing_metadata: MetadataType = ()) -> NoReturn:
         """Ends the call with a status: raises an exception that the function is to let pass."""
-        self.aborted = (code, details, trailing_metadata)
-        raise _Abort
+        self._wait_for(self._context.abort(code, details, trailing_metadata))
+        raise AssertionError("abort returned")
 
-    def abort_with_status(self, status: Any) -> NoReturn:
+    def abort_with_status(self, status: Status) -> NoReturn:
         """Ends the call as :meth:`abort` does, with what ``status`` holds."""
-        self.abort(status.code, status.details, status.trailing_metadata)
+        self._wait_for(self._context.abort_with_status(status))
+        raise AssertionError("abort returned")
 
-    def send_initial_metadata(self, initial_metadata: Sequence[tuple[str, str | bytes]]) -> None:
+    def send_initial_metadata(self, initial_metadata: MetadataType) -> None:
         """Sends the initial metadata now."""
-        self.wait_for(self._context.send_initial_metadata(initial_metadata))
+        self._wait_for(self._context.send_initial_metadata(initial_metadata))
 
     def is_active(self) -> bool:
         """Whether the call is under way."""
         return not self._context.done()
 
     def cancel(self) -> None:
-        """Ends the call with CANCELLED."""
-        self.abort(StatusCode.CANCELLED)
+        """Ends the call with CANCELLED. Does nothing if it is over."""
+        with suppress(AbortError, UsageError):
+            self._wait_for(self._context.abort(StatusCode.CANCELLED))
 
     def add_callback(self, callback: Callable[[], None]) -> bool:
         """Calls ``callback()`` when the call is over. ``False``: it is over, and the callback is not called."""
@@ -156,3 +158,6 @@ class SyncServicerContext:
             return False
         self._context.add_done_callback(lambda _: callback())
         return True
+
+
+_sync.ServicerContext.register(SyncServicerContext)

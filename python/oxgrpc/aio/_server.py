@@ -3,34 +3,46 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from .. import _native
-from .._common import INTERCEPTORS, fully_qualified_method, missing
-from .._interfaces import GenericRpcHandler, RpcMethodHandler
+from .._common import fully_qualified_method, missing
+from .._interfaces import GenericRpcHandler, HandlerCallDetails, RpcMethodHandler
 from .._status import Compression
 from .._utilities import DictionaryGenericHandler
 from . import _base_server
 from ._typing import ChannelArgumentType
 
+if TYPE_CHECKING:
+    from ._interceptor import ServerInterceptor
+
 
 class Server(_base_server.Server):
-    """A server, with its native part."""
+    """A server, with its native part. One that serves and that nobody holds any more stops."""
+
+    #: Where it serves.
+    _loop: asyncio.AbstractEventLoop | None = None
 
     def __init__(
         self,
         migration_thread_pool: Executor | None,
         handlers: Sequence[GenericRpcHandler] | None,
-        interceptors: Sequence[Any] | None,
+        interceptors: Sequence[ServerInterceptor] | None,
         options: ChannelArgumentType | None,
         maximum_concurrent_rpcs: int | None,
         compression: Compression | None,
     ) -> None:
-        if interceptors:
-            raise NotImplementedError(f"server interceptors are not in this version of oxgrpc: {INTERCEPTORS}")
         self._native = _native.Server(migration_thread_pool, options, maximum_concurrent_rpcs, compression)
+        if interceptors:
+            from ._interceptor import ServerInterceptor
+
+            invalid = [interceptor for interceptor in interceptors if not isinstance(interceptor, ServerInterceptor)]
+            if invalid:
+                raise ValueError(f"Interceptor must be ServerInterceptor, the following are invalid: {invalid}")
+            self._native.intercept(partial(_intercept, tuple(interceptors), 0))
         self._stopped = asyncio.Event()
         self._stopping: asyncio.Task[None] | None = None
         self._deadline: float | None = None
@@ -64,6 +76,7 @@ class Server(_base_server.Server):
 
     async def start(self) -> None:
         self._native.start()
+        self._loop = asyncio.get_running_loop()
 
     async def stop(self, grace: float | None = None) -> None:
         if self._deadline is None and not self._native.is_running():
@@ -104,17 +117,37 @@ class Server(_base_server.Server):
             self._stopped.set()
 
     async def wait_for_termination(self, timeout: float | None = None) -> bool:
+        if self._stopped.is_set():
+            return False
         try:
             await asyncio.wait_for(self._stopped.wait(), timeout)
         except asyncio.TimeoutError:
             return True
         return False
 
+    def __del__(self) -> None:
+        # The connections and the loop hold the native part: without this they would serve for ever.
+        if self._loop is not None and not self._loop.is_closed() and self._native.is_running():
+            self._loop.call_soon_threadsafe(self._native.close)
+
+
+async def _intercept(
+    interceptors: tuple[ServerInterceptor, ...],
+    index: int,
+    find_handler: Callable[[HandlerCallDetails], RpcMethodHandler | None],
+    handler_call_details: HandlerCallDetails,
+) -> RpcMethodHandler | None:
+    """Runs the interceptor that has this place in the chain; behind the last one the server's handlers are asked."""
+    if index == len(interceptors):
+        return find_handler(handler_call_details)
+    continuation = partial(_intercept, interceptors, index + 1, find_handler)
+    return await interceptors[index].intercept_service(continuation, handler_call_details)
+
 
 def server(
     migration_thread_pool: Executor | None = None,
     handlers: Sequence[GenericRpcHandler] | None = None,
-    interceptors: Sequence[Any] | None = None,
+    interceptors: Sequence[ServerInterceptor] | None = None,
     options: ChannelArgumentType | None = None,
     maximum_concurrent_rpcs: int | None = None,
     compression: Compression | None = None,
@@ -124,7 +157,7 @@ def server(
     Args:
       migration_thread_pool: where handlers run that are plain functions; the loop's default executor if ``None``.
       handlers: generic handlers, as :meth:`Server.add_generic_rpc_handlers` takes them.
-      interceptors: not in this version.
+      interceptors: server interceptors, the outermost first. They run for each call, in its task.
       options: pairs of ``grpc.*`` names and values, as grpcio takes them.
       maximum_concurrent_rpcs: how many calls are answered at once; more end with RESOURCE_EXHAUSTED.
       compression: how responses are compressed unless a handler says otherwise.

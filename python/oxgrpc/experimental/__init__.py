@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -20,6 +21,9 @@ __all__ = (
     "aio",
     "wrap_server_method_handler",
 )
+
+# Importing `grpc.experimental.aio` gives the same module, not a copy.
+sys.modules[f"{__name__}.aio"] = aio
 
 
 class ChannelOptions:

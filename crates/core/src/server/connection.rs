@@ -91,6 +91,11 @@ impl<B: MessageBuffer> ServerConnection<B> {
         }
     }
 
+    /// Other methods, for the calls that come from now on.
+    pub fn set_methods(&mut self, methods: Arc<Methods>) {
+        self.methods = methods;
+    }
+
     /// Calls that are not over, or whose responses are not sent.
     pub fn calls(&self) -> usize {
         self.transport.http.open_streams()

@@ -34,9 +34,9 @@ impl Methods {
         self.by_path.insert(path.into(), method);
     }
 
-    /// Whether a path has a method.
-    pub fn contains(&self, path: &[u8]) -> bool {
-        self.by_path.contains_key(path)
+    /// The method of a path.
+    pub fn get(&self, path: &[u8]) -> Option<Method> {
+        self.by_path.get(path).copied()
     }
 }
 

@@ -216,7 +216,7 @@ impl Channel {
         Self::method(slf, Kind::StreamStream, method, request_serializer, response_deserializer)
     }
 
-    /// The state on the running loop; `try_to_connect` begins to connect if it is idle.
+    /// The state on the running loop; `try_to_connect` then begins to connect if it is idle.
     #[pyo3(signature = (try_to_connect=false))]
     fn get_state(slf: &Bound<'_, Self>, try_to_connect: bool) -> PyResult<Py<PyAny>> {
         let py = slf.py();
@@ -225,8 +225,9 @@ impl Channel {
             Connectivity::Shutdown
         } else if try_to_connect {
             let loop_channel = Self::loop_channel(slf)?;
+            let before = loop_channel.get().connectivity(py);
             LoopChannel::connect(&loop_channel);
-            loop_channel.get().connectivity(py)
+            before
         } else {
             me.current(py)?.map_or(Connectivity::Idle, |own| own.get().connectivity(py))
         };

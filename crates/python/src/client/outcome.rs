@@ -115,7 +115,9 @@ impl Call {
         let outcome = self.state.with(py, |state| {
             state.outcome.as_ref().map(|outcome| (outcome.status.clone(), outcome.is_remote))
         });
-        let Some((status, is_remote)) = outcome else { return String::new() };
+        let Some((status, is_remote)) = outcome.filter(|(status, _)| !status.is_ok()) else {
+            return String::new();
+        };
         let origin = match is_remote {
             true => "Error received from peer",
             false => "Error raised by oxgrpc",

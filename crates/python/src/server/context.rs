@@ -1,23 +1,21 @@
 //! A call as its handler sees it (`grpc.aio.ServicerContext`).
 
-use super::handler::Handler;
+use super::handler::{Handler, Origin};
 use super::link::ServerLink;
 use super::operation::{ContextOperation, What};
 use crate::awaitable::Awaitable;
-use crate::errors::usage_error;
 use crate::gil::GilCell;
 use crate::metadata;
-use crate::names::{code_of, names};
 use crate::options::encoding_of;
 use crate::port::Ready;
 use crate::waiters::Waiters;
 use oxgrpc_core::{Accepted, CallId, Code, Encoding, Metadata};
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyTuple};
-use std::sync::Arc;
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 /// What a handler waits for.
@@ -40,10 +38,15 @@ pub(super) struct State {
     pub(super) metadata: Metadata,
     pub(super) user_agent: Option<Arc<[u8]>>,
     pub(super) code: Option<Code>,
-    pub(super) details: String,
+    /// The code as the handler set it.
+    pub(super) code_object: Option<Py<PyAny>>,
+    /// `None` where the handler has set `None`.
+    pub(super) details: Option<String>,
     pub(super) trailing: Metadata,
     /// The trailing metadata as the handler set it.
-    pub(super) trailing_object: Option<Py<PyAny>>,
+    pub(super) trailing_object: Option<Py<PyTuple>>,
+    /// `abort` has ended it: every later use raises as that did.
+    pub(super) aborted: bool,
     pub(super) encoding: Encoding,
     /// The next message goes out as it is.
     pub(super) skip_compression: bool,
@@ -58,7 +61,9 @@ pub(super) struct State {
 pub(crate) struct ServicerContext {
     pub(super) link: Py<ServerLink>,
     pub(super) id: CallId,
-    pub(super) handler: Arc<Handler>,
+    handler: Arc<Handler>,
+    /// Who handles the call, once interceptors have said so.
+    chosen: OnceLock<Arc<Handler>>,
     pub(super) deadline: Option<Instant>,
     pub(super) state: GilCell<State>,
 }
@@ -75,9 +80,11 @@ impl ServicerContext {
             metadata: accepted.metadata,
             user_agent: accepted.user_agent,
             code: None,
-            details: String::new(),
+            code_object: None,
+            details: Some(String::new()),
             trailing: Metadata::new(),
             trailing_object: None,
+            aborted: false,
             encoding,
             skip_compression: false,
             over: None,
@@ -87,7 +94,10 @@ impl ServicerContext {
         };
         let link_ref = link.clone().unbind();
         let (deadline, state) = (accepted.deadline, GilCell::new(state));
-        Bound::new(link.py(), Self { link: link_ref, id, handler, deadline, state })
+        Bound::new(
+            link.py(),
+            Self { link: link_ref, id, handler, chosen: OnceLock::new(), deadline, state },
+        )
     }
 
     pub(crate) fn link(&self) -> &Py<ServerLink> {
@@ -95,7 +105,12 @@ impl ServicerContext {
     }
 
     pub(crate) fn handler(&self) -> &Arc<Handler> {
-        &self.handler
+        self.chosen.get().unwrap_or(&self.handler)
+    }
+
+    /// Settles who handles the call: interceptors have said so.
+    pub(super) fn choose(&self, handler: Arc<Handler>) {
+        let _ = self.chosen.set(handler);
     }
 
     pub(crate) fn set_task(&self, py: Python<'_>, task: Py<PyAny>) {
@@ -201,24 +216,30 @@ impl ServicerContext {
     #[pyo3(name = "send_initial_metadata")]
     fn py_send_initial_metadata(
         slf: &Bound<'_, Self>,
-        initial_metadata: Option<&Bound<'_, PyAny>>,
+        initial_metadata: &Bound<'_, PyAny>,
     ) -> PyResult<Py<Awaitable>> {
-        let metadata = metadata::outgoing(initial_metadata)?;
+        if initial_metadata.is_none() {
+            return Err(PyTypeError::new_err("initial metadata is made of pairs, not None"));
+        }
+        let metadata = metadata::outgoing(Some(initial_metadata))?;
         Self::operation(slf, What::InitialMetadata(metadata))
     }
 
     /// Ends the call with a status and raises `AbortError`.
-    #[pyo3(name = "abort", signature = (code, details=None, trailing_metadata=None))]
+    #[pyo3(
+        name = "abort",
+        signature = (code, details=Some(String::new()), trailing_metadata=None),
+        text_signature = "($self, code, details='', trailing_metadata=())"
+    )]
     fn py_abort(
         slf: &Bound<'_, Self>,
         code: &Bound<'_, PyAny>,
         details: Option<String>,
         trailing_metadata: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<Awaitable>> {
-        let code = code_of(code);
         let given = trailing_metadata.filter(|metadata| metadata.is_truthy().unwrap_or(true));
-        let trailing = given.map(|given| metadata::outgoing(Some(given))).transpose()?;
-        Self::operation(slf, What::Abort { code, details: details.unwrap_or_default(), trailing })
+        let trailing = given.map(trailing).transpose()?;
+        Self::operation(slf, What::Abort { code: code.clone().unbind(), details, trailing })
     }
 
     fn abort_with_status(
@@ -226,9 +247,11 @@ impl ServicerContext {
         status: &Bound<'_, PyAny>,
     ) -> PyResult<Py<Awaitable>> {
         let py = slf.py();
+        let code = status.getattr(intern!(py, "code"))?;
         let details: Option<String> = status.getattr(intern!(py, "details"))?.extract()?;
         let trailing = status.getattr(intern!(py, "trailing_metadata"))?;
-        Self::py_abort(slf, &status.getattr(intern!(py, "code"))?, details, Some(&trailing))
+        let given = (!trailing.is_none()).then_some(&trailing);
+        Self::py_abort(slf, &code, details, given)
     }
 
     fn set_trailing_metadata(
@@ -236,69 +259,60 @@ impl ServicerContext {
         py: Python<'_>,
         trailing_metadata: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        if trailing_metadata.is_none() {
-            let text = "Invalid trailing metadata type, expected Iterable[MetadatumType]: None";
-            return Err(PyTypeError::new_err(text));
-        }
-        let trailing = metadata::outgoing(Some(trailing_metadata))?;
-        let object = trailing_metadata.clone().unbind();
-        let before = self.state.with(py, |state| {
-            state.trailing = trailing;
-            state.trailing_object.replace(object)
-        });
-        drop(before);
+        let trailing = trailing(trailing_metadata)?;
+        self.set_trailing(py, trailing);
         Ok(())
     }
 
-    fn trailing_metadata(&self, py: Python<'_>) -> Py<PyAny> {
+    /// The pairs that were set; an empty tuple if none were.
+    fn trailing_metadata(&self, py: Python<'_>) -> Py<PyTuple> {
         let set = self
             .state
             .with(py, |state| state.trailing_object.as_ref().map(|object| object.clone_ref(py)));
-        set.unwrap_or_else(|| PyTuple::empty(py).into_any().unbind())
+        set.unwrap_or_else(|| PyTuple::empty(py).unbind())
     }
 
-    fn invocation_metadata(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+    pub(super) fn invocation_metadata(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let (metadata, user_agent) =
             self.state.with(py, |state| (state.metadata.clone(), state.user_agent.clone()));
         metadata::invocation(py, &metadata, user_agent.as_deref())
     }
 
-    fn set_code(&self, py: Python<'_>, code: &Bound<'_, PyAny>) {
-        let code = code_of(code);
-        self.state.with(py, |state| state.code = Some(code));
+    #[pyo3(name = "set_code")]
+    fn py_set_code(&self, py: Python<'_>, code: &Bound<'_, PyAny>) {
+        self.set_code(py, code);
     }
 
-    /// The code that was set; `None` if none was.
-    fn code(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let code = self.state.with(py, |state| state.code);
-        code.map(|code| Ok(names(py)?.status_code(code).clone_ref(py))).transpose()
+    /// The code as it was set; `None` if none was.
+    fn code(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.state.with(py, |state| Some(state.code_object.as_ref()?.clone_ref(py)))
     }
 
-    fn set_details(&self, py: Python<'_>, details: &Bound<'_, PyAny>) -> PyResult<()> {
-        let details = match details.extract::<String>() {
-            Ok(details) => details,
-            Err(_) => match details.extract::<Vec<u8>>() {
-                Ok(octets) => String::from_utf8_lossy(&octets).into_owned(),
-                Err(_) => {
-                    let kind = details.get_type().name()?;
-                    return Err(PyTypeError::new_err(format!("details are a str, not {kind}")));
-                }
-            },
+    #[pyo3(name = "set_details")]
+    fn py_set_details(&self, py: Python<'_>, details: &Bound<'_, PyAny>) -> PyResult<()> {
+        let details = if let Ok(octets) = details.cast::<PyBytes>() {
+            Some(String::from_utf8_lossy(octets.as_bytes()).into_owned())
+        } else if details.is_none() || details.is_instance_of::<PyString>() {
+            details.extract()?
+        } else {
+            let kind = details.get_type().name()?;
+            return Err(PyTypeError::new_err(format!("details are a str, not {kind}")));
         };
-        self.state.with(py, |state| state.details = details);
+        self.set_details(py, details);
         Ok(())
     }
 
-    pub(super) fn details(&self, py: Python<'_>) -> String {
+    pub(super) fn details(&self, py: Python<'_>) -> Option<String> {
         self.state.with(py, |state| state.details.clone())
     }
 
     /// Compresses responses, unless they would grow. Only before the first response or the initial metadata.
     fn set_compression(&self, py: Python<'_>, compression: &Bound<'_, PyAny>) -> PyResult<()> {
-        let sent = self.link.get().with_engine(py, |engine| engine.headers_are_sent(self.id));
+        let sent = self.over(py).is_none()
+            && self.link.get().with_engine(py, |engine| engine.headers_are_sent(self.id));
         if sent {
             let text = "Compression setting must be specified before sending initial metadata";
-            return Err(usage_error(py, text));
+            return Err(PyRuntimeError::new_err(text));
         }
         let encoding = encoding_of(Some(compression))?.unwrap_or_default();
         self.state.with(py, |state| state.encoding = encoding);
@@ -340,6 +354,9 @@ impl ServicerContext {
     /// Calls `callback(context)` once the call is over; at once if it is.
     fn add_done_callback(slf: &Bound<'_, Self>, callback: Py<PyAny>) -> PyResult<()> {
         let py = slf.py();
+        if !callback.bind(py).is_callable() {
+            return Err(PyTypeError::new_err("a done callback must be callable"));
+        }
         let rejected = slf.get().state.with(py, |state| match state.over {
             None => {
                 state.done_callbacks.push(callback);
@@ -357,31 +374,58 @@ impl ServicerContext {
         self.over(py).is_some()
     }
 
+    /// Whether it was over before it was finished, or the handler has set CANCELLED.
     fn cancelled(&self, py: Python<'_>) -> bool {
-        self.over(py) == Some(Over::Cancelled)
+        self.over(py) == Some(Over::Cancelled) || self.code_set(py) == Code::Cancelled
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.link)?;
-        if self.handler.is_generic {
-            self.handler.traverse(&visit)?;
+        for handler in std::iter::once(&self.handler).chain(self.chosen.get()) {
+            if handler.origin != Origin::Registered {
+                handler.traverse(&visit)?;
+            }
         }
         self.state.traverse(|state| {
             state.waiters.traverse(&visit)?;
-            for object in state.done_callbacks.iter().chain(&state.trailing_object) {
+            let State { done_callbacks, code_object, task, .. } = state;
+            for object in done_callbacks.iter().chain(code_object).chain(task) {
                 visit.call(object)?;
             }
-            state.task.as_ref().map_or(Ok(()), |task| visit.call(task))
+            state.trailing_object.as_ref().map_or(Ok(()), |object| visit.call(object))
         })
     }
 
     fn __clear__(&self, py: Python<'_>) {
         let dropped = self.state.with(py, |state| {
             let waiters = std::mem::take(&mut state.waiters);
-            (waiters, std::mem::take(&mut state.done_callbacks), state.task.take())
+            let set = (state.code_object.take(), state.trailing_object.take());
+            let callbacks = std::mem::take(&mut state.done_callbacks);
+            (waiters, callbacks, set, state.task.take())
         });
         drop(dropped);
     }
+}
+
+/// Trailing metadata: what is to be sent, and the pairs for who asks for them.
+pub(super) type Trailing = (Metadata, Py<PyTuple>);
+
+/// Reads trailing metadata: anything that gives pairs, once.
+fn trailing(given: &Bound<'_, PyAny>) -> PyResult<Trailing> {
+    let invalid = |error: PyErr| match error.is_instance_of::<PyTypeError>(given.py()) {
+        true => PyTypeError::new_err(format!(
+            "Invalid trailing metadata type, expected \
+             Tuple[Tuple[str, Union[str, bytes]]...]: {given}"
+        )),
+        false => error,
+    };
+    // An empty one gives no pairs, nor do the others.
+    if given.is_instance_of::<PyDict>() {
+        return Err(invalid(PyTypeError::new_err(())));
+    }
+    let pairs = given.py().get_type::<PyTuple>().call1((given,)).map_err(invalid)?;
+    let metadata = metadata::outgoing(Some(&pairs)).map_err(invalid)?;
+    Ok((metadata, pairs.cast_into::<PyTuple>()?.unbind()))
 }
 
 /// The requests of a call, to be iterated.

@@ -9,6 +9,17 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::sync::Arc;
 
+/// Where a handler comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Origin {
+    /// The server's registry, which it belongs to.
+    Registered,
+    /// A generic handler or an interceptor gave it, for one call.
+    Given,
+    /// It is not known yet: interceptors are to be asked.
+    Unknown,
+}
+
 /// A method's handler, taken out of an `RpcMethodHandler`.
 pub(crate) struct Handler {
     pub(crate) path: Box<str>,
@@ -19,8 +30,9 @@ pub(crate) struct Handler {
     /// Called with the request, or the iterator of requests, and the context; gives a coroutine or an asynchronous
     /// generator.
     pub(crate) behavior: Py<PyAny>,
-    /// Belongs to a single call: a generic handler has given it.
-    pub(super) is_generic: bool,
+    pub(super) origin: Origin,
+    /// The `RpcMethodHandler` itself, which interceptors are given.
+    pub(super) source: Py<PyAny>,
     /// The keyword arguments of its tasks.
     task_options: GilCell<Option<Py<PyDict>>>,
 }
@@ -31,7 +43,7 @@ impl Handler {
         path: &str,
         handler: &Bound<'_, PyAny>,
         pool: &Py<PyAny>,
-        is_generic: bool,
+        origin: Origin,
     ) -> PyResult<Self> {
         let py = handler.py();
         let attribute = |name: &str| handler.getattr(name);
@@ -47,9 +59,25 @@ impl Handler {
             deserializer: optional("request_deserializer")?,
             serializer: optional("response_serializer")?,
             behavior: behavior.unbind(),
-            is_generic,
+            origin,
+            source: handler.clone().unbind(),
             task_options: GilCell::new(None),
         })
+    }
+
+    /// Stands in for the handler of a call until interceptors have said who that is.
+    pub(crate) fn unknown(py: Python<'_>, path: &str) -> Self {
+        Self {
+            path: path.into(),
+            request_streaming: true,
+            response_streaming: true,
+            deserializer: None,
+            serializer: None,
+            behavior: py.None(),
+            origin: Origin::Unknown,
+            source: py.None(),
+            task_options: GilCell::new(None),
+        }
     }
 
     /// The keyword arguments of its tasks: made once, and with a name, because asyncio formats a new one for each task
@@ -74,6 +102,7 @@ impl Handler {
     /// For whom it belongs to: the server's registry, or a call.
     pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.behavior)?;
+        visit.call(&self.source)?;
         self.task_options
             .traverse(|options| options.as_ref().map_or(Ok(()), |options| visit.call(options)))?;
         for function in [&self.deserializer, &self.serializer].into_iter().flatten() {
@@ -115,6 +144,8 @@ pub(crate) struct Handlers {
     methods: Arc<Methods>,
     /// Handlers that are asked at each call.
     generic: Vec<Py<PyAny>>,
+    /// What runs the interceptors of a call, if there are any: they decide who handles it.
+    chain: Option<Py<PyAny>>,
 }
 
 impl Handlers {
@@ -125,7 +156,7 @@ impl Handlers {
         handler: &Bound<'_, PyAny>,
         pool: &Py<PyAny>,
     ) -> PyResult<()> {
-        let handler = Handler::new(path, handler, pool, false)?;
+        let handler = Handler::new(path, handler, pool, Origin::Registered)?;
         let method = Method {
             index: self.registered.len() as u32,
             request_streaming: handler.request_streaming,
@@ -136,7 +167,7 @@ impl Handlers {
     }
 
     pub(crate) fn is_registered(&self, path: &str) -> bool {
-        self.methods.contains(path.as_bytes())
+        self.methods.get(path.as_bytes()).is_some()
     }
 
     /// Adds a handler that is asked for the methods that are not registered.
@@ -149,9 +180,34 @@ impl Handlers {
         !self.generic.is_empty()
     }
 
-    /// The methods, for a connection.
+    /// Has interceptors asked at each call.
+    pub(crate) fn intercept(&mut self, chain: Py<PyAny>) {
+        self.chain = Some(chain);
+    }
+
+    pub(crate) fn is_intercepted(&self) -> bool {
+        self.chain.is_some()
+    }
+
+    pub(crate) fn chain(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.chain.as_ref().map(|chain| chain.clone_ref(py))
+    }
+
+    /// The methods, for a connection: none of a server with interceptors, because what kind of call it is depends on them.
     pub(crate) fn methods(&self) -> Arc<Methods> {
-        self.methods.clone()
+        match self.chain {
+            None => self.methods.clone(),
+            Some(_) => {
+                let mut none = Methods::default();
+                none.reports_unknown = true;
+                Arc::new(none)
+            }
+        }
+    }
+
+    /// The handler that is registered for a path.
+    pub(crate) fn by_path(&self, path: &str) -> Option<Arc<Handler>> {
+        self.registered(self.methods.get(path.as_bytes())?.index)
     }
 
     pub(crate) fn registered(&self, index: u32) -> Option<Arc<Handler>> {
@@ -164,26 +220,43 @@ impl Handlers {
 
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.registered.iter().try_for_each(|handler| handler.traverse(visit))?;
-        self.generic.iter().try_for_each(|handler| visit.call(handler))
+        self.generic.iter().chain(&self.chain).try_for_each(|handler| visit.call(handler))
     }
 }
 
-/// Asks generic handlers, in their order, who handles a call.
-pub(crate) fn ask(
+/// What is known of a call before it is handled (`grpc.HandlerCallDetails`).
+pub(crate) fn call_details(
     py: Python<'_>,
-    handlers: &[Py<PyAny>],
-    path: &[u8],
+    path: &str,
     metadata: &Py<PyAny>,
-    pool: &Py<PyAny>,
-) -> PyResult<Option<Arc<Handler>>> {
-    // A path that is not text is nobody's.
-    let Ok(path) = std::str::from_utf8(path) else { return Ok(None) };
-    let details = names(py)?.call_details.call1(py, (path, metadata))?;
+) -> PyResult<Py<PyAny>> {
+    names(py)?.call_details.call1(py, (path, metadata))
+}
+
+/// Asks generic handlers, in their order, who handles a call.
+pub(crate) fn ask<'py>(
+    details: &Bound<'py, PyAny>,
+    handlers: &[Py<PyAny>],
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = details.py();
     for handler in handlers {
-        let found = handler.bind(py).call_method1(intern!(py, "service"), (&details,))?;
+        let found = handler.bind(py).call_method1(intern!(py, "service"), (details,))?;
         if !found.is_none() {
-            return Handler::new(path, &found, pool, true).map(|handler| Some(Arc::new(handler)));
+            return Ok(Some(found));
         }
     }
     Ok(None)
+}
+
+/// The handler of a single call, out of what a generic handler or an interceptor gave.
+pub(crate) fn given(
+    path: &str,
+    found: &Bound<'_, PyAny>,
+    registered: Option<Arc<Handler>>,
+    pool: &Py<PyAny>,
+) -> PyResult<Arc<Handler>> {
+    match registered.filter(|handler| handler.source.is(found)) {
+        Some(handler) => Ok(handler),
+        None => Handler::new(path, found, pool, Origin::Given).map(Arc::new),
+    }
 }

@@ -59,6 +59,9 @@ enum Action {
 /// How long a client may take to begin (grpcio's default).
 const HANDSHAKE: Duration = Duration::from_secs(120);
 
+/// What a client is told whose call nobody handles.
+pub(super) const NOT_FOUND: &str = "Method not found!";
+
 /// What a client is told whose call could not be begun.
 const NOT_BEGUN: &str = "Error in service handler!";
 
@@ -110,7 +113,7 @@ impl ServerLink {
             );
         }
         let Some(handler) = me.handler(py, &accepted)? else {
-            return Self::refuse(slf, id, Code::Unimplemented, "Method not found!");
+            return Self::refuse(slf, id, Code::Unimplemented, NOT_FOUND);
         };
         let tasks = match tasks {
             Some(tasks) => tasks,
@@ -142,9 +145,16 @@ impl ServerLink {
         if let Some(index) = accepted.method {
             return Ok(server.registered(py, index));
         }
+        // A path that is not text is nobody's.
+        let Ok(path) = std::str::from_utf8(&accepted.path) else { return Ok(None) };
+        if server.is_intercepted(py) {
+            return Ok(Some(Arc::new(Handler::unknown(py, path))));
+        }
         let metadata =
             metadata::invocation(py, &accepted.metadata, accepted.user_agent.as_deref())?;
-        handler::ask(py, &server.generic(py), &accepted.path, &metadata, server.pool())
+        let details = handler::call_details(py, path, &metadata)?;
+        let found = handler::ask(details.bind(py), &server.generic(py))?;
+        found.map(|found| handler::given(path, &found, None, server.pool())).transpose()
     }
 
     /// A task runs its first step.

@@ -1,10 +1,10 @@
 //! What a handler can await of its context.
 
-use super::context::{Over, ServicerContext, Wait};
+use super::context::{Over, ServicerContext, Trailing, Wait};
 use crate::awaitable::{Awaitable, Operation, Polled};
 use crate::errors::cancelled_error;
 use crate::names::names;
-use oxgrpc_core::{Code, Metadata, Next};
+use oxgrpc_core::{Metadata, Next};
 use pyo3::exceptions::PyStopAsyncIteration;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -20,9 +20,9 @@ pub(crate) enum What {
     Room,
     InitialMetadata(Metadata),
     Abort {
-        code: Code,
-        details: String,
-        trailing: Option<Metadata>,
+        code: Py<PyAny>,
+        details: Option<String>,
+        trailing: Option<Trailing>,
     },
 }
 
@@ -107,11 +107,8 @@ impl Operation for ContextOperation {
                 Ok(Polled::Ready(py.None()))
             }
             What::Abort { code, details, trailing } => {
-                if let Some(trailing) = trailing.take() {
-                    context.get().set_trailing(py, trailing);
-                }
-                let details = context.get().details_or(py, std::mem::take(details));
-                Err(ServicerContext::abort(context, *code, details))
+                let code = code.bind(py);
+                Err(ServicerContext::abort(context, code, details.take(), trailing.take()))
             }
         }
     }
@@ -126,6 +123,10 @@ impl Operation for ContextOperation {
         visit.call(&self.context)?;
         match &self.what {
             What::Write(Some(response)) => visit.call(response),
+            What::Abort { code, trailing, .. } => {
+                visit.call(code)?;
+                trailing.as_ref().map_or(Ok(()), |(_, pairs)| visit.call(pairs))
+            }
             _ => Ok(()),
         }
     }

@@ -1,11 +1,11 @@
 //! How a call is answered: responses, initial metadata, and the status that ends it.
 
-use super::context::{Over, ServicerContext};
+use super::context::{Over, ServicerContext, Trailing};
 use super::link::ServerLink;
-use crate::errors::{cancelled_error, usage_error};
+use crate::errors::{abort_error, cancelled_error, usage_error};
 use crate::link;
 use crate::message::{Message, Outgoing, deserialize, serialize};
-use crate::names::names;
+use crate::names::code_of;
 use oxgrpc_core::{Code, Metadata, Next, Status};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -38,7 +38,7 @@ impl ServicerContext {
         let py = slf.py();
         let me = slf.get();
         if me.over(py).is_none() && me.code_set(py) == Code::Ok {
-            let sent = match serialize(response, me.handler.serializer.as_ref()) {
+            let sent = match serialize(response, me.handler().serializer.as_ref()) {
                 Ok(message) => me.send_serialized(py, &message, false),
                 Err(cause) => {
                     let status = Status::new(Code::Internal, "Failed to serialize response!");
@@ -60,7 +60,7 @@ impl ServicerContext {
         let py = slf.py();
         let me = slf.get();
         me.check_running(py)?;
-        let message = match serialize(response, me.handler.serializer.as_ref()) {
+        let message = match serialize(response, me.handler().serializer.as_ref()) {
             Ok(message) => message,
             Err(cause) => {
                 let status = Status::new(Code::Internal, "Failed to serialize response!");
@@ -106,7 +106,8 @@ impl ServicerContext {
     /// Deserializes a request; a deserializer that raises ends the call with INTERNAL.
     pub(crate) fn deserialize(slf: &Bound<'_, Self>, raw: Message) -> PyResult<Py<PyAny>> {
         let py = slf.py();
-        let request = deserialize(py, raw.into_bytes(py), slf.get().handler.deserializer.as_ref());
+        let request =
+            deserialize(py, raw.into_bytes(py), slf.get().handler().deserializer.as_ref());
         request.inspect_err(|_| {
             let status = Status::new(Code::Internal, "Exception deserializing request!");
             Self::finish(slf, &status, false);
@@ -135,47 +136,79 @@ impl ServicerContext {
     }
 
     /// Ends the call as `abort` says. The error is to be raised in the handler.
-    pub(crate) fn abort(slf: &Bound<'_, Self>, code: Code, details: String) -> PyErr {
+    pub(crate) fn abort(
+        slf: &Bound<'_, Self>,
+        code: &Bound<'_, PyAny>,
+        details: Option<String>,
+        trailing: Option<Trailing>,
+    ) -> PyErr {
         let py = slf.py();
-        if let Err(error) = slf.get().check_running(py) {
+        let me = slf.get();
+        if me.state.with(py, |state| state.aborted) {
+            return usage_error(py, "Abort already called!");
+        }
+        if let Err(error) = me.check_running(py) {
             return error;
         }
-        let code = if code == Code::Ok { Code::Unknown } else { code };
-        Self::finish(slf, &Status::new(code, details), false);
-        match names(py).and_then(|names| names.abort_error.bind(py).call1(("Locally aborted.",))) {
-            Ok(error) => PyErr::from_value(error),
-            Err(error) => error,
+        me.set_code(py, code);
+        // Details and trailing metadata that were set stand where `abort` gives none.
+        if details.as_deref() != Some("") {
+            me.set_details(py, details);
         }
+        if let Some(trailing) = trailing {
+            me.set_trailing(py, trailing);
+        }
+        let mut status = me.status_set(py);
+        if status.is_ok() {
+            status.code = Code::Unknown;
+        }
+        me.state.with(py, |state| state.aborted = true);
+        Self::finish(slf, &status, false);
+        abort_error(py)
     }
 
     pub(super) fn check_running(&self, py: Python<'_>) -> PyResult<()> {
         match self.over(py) {
             None => Ok(()),
-            Some(Over::Finished) => Err(usage_error(py, "RPC already finished.")),
+            Some(Over::Finished) => Err(match self.state.with(py, |state| state.aborted) {
+                true => abort_error(py),
+                false => usage_error(py, "RPC already finished."),
+            }),
             Some(Over::Cancelled) => Err(cancelled_error(py, None)),
         }
     }
 
     pub(super) fn status_set(&self, py: Python<'_>) -> Status {
-        self.state
-            .with(py, |state| Status::new(state.code.unwrap_or(Code::Ok), state.details.clone()))
+        self.state.with(py, |state| {
+            let details = state.details.clone().unwrap_or_default();
+            Status::new(state.code.unwrap_or(Code::Ok), details)
+        })
+    }
+
+    pub(super) fn set_code(&self, py: Python<'_>, object: &Bound<'_, PyAny>) {
+        let code = code_of(object);
+        let object = object.clone().unbind();
+        let before = self.state.with(py, |state| {
+            state.code = Some(code);
+            state.code_object.replace(object)
+        });
+        drop(before);
+    }
+
+    pub(super) fn set_details(&self, py: Python<'_>, details: Option<String>) {
+        self.state.with(py, |state| state.details = details);
+    }
+
+    pub(super) fn set_trailing(&self, py: Python<'_>, (metadata, pairs): Trailing) {
+        let before = self.state.with(py, |state| {
+            state.trailing = metadata;
+            state.trailing_object.replace(pairs)
+        });
+        drop(before);
     }
 
     /// The code that the handler has set, OK if none.
     pub(crate) fn code_set(&self, py: Python<'_>) -> Code {
         self.state.with(py, |state| state.code.unwrap_or(Code::Ok))
-    }
-
-    /// Takes over trailing metadata that `abort` was given.
-    pub(crate) fn set_trailing(&self, py: Python<'_>, trailing: Metadata) {
-        self.state.with(py, |state| state.trailing = trailing);
-    }
-
-    /// The details that the handler has set, where `abort` gives none.
-    pub(crate) fn details_or(&self, py: Python<'_>, given: String) -> String {
-        match given.is_empty() {
-            true => self.details(py),
-            false => given,
-        }
     }
 }

@@ -1,6 +1,6 @@
 //! The native part of `grpc.aio.Server`: ports, connections, and who handles what.
 
-use super::handler::{Handler, Handlers};
+use super::handler::{self, Handler, Handlers};
 use super::link::ServerLink;
 use crate::awaitable::{Awaitable, Operation, Polled};
 use crate::errors::usage_error;
@@ -11,11 +11,11 @@ use crate::options::Options;
 use crate::port::{Port, Ready, current_loop};
 use oxgrpc_core::{Encoding, ServerConnection, ServerOptions};
 use oxgrpc_io::{ListenOptions, Listener, Socket};
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::PyBytes;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -84,6 +84,19 @@ impl Server {
         self.state.with(py, |state| state.handlers.registered(index))
     }
 
+    /// What runs the interceptors of a call.
+    pub(crate) fn chain(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.state.with(py, |state| state.handlers.chain(py))
+    }
+
+    pub(crate) fn is_intercepted(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.handlers.is_intercepted())
+    }
+
+    pub(crate) fn by_path(&self, py: Python<'_>, path: &str) -> Option<Arc<Handler>> {
+        self.state.with(py, |state| state.handlers.by_path(path))
+    }
+
     pub(crate) fn generic(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
         self.state.with(py, |state| state.handlers.generic(py))
     }
@@ -146,10 +159,24 @@ impl Server {
     fn check_new(&self, py: Python<'_>, what: &str) -> PyResult<()> {
         match self.state.with(py, |state| state.phase) {
             Phase::New => Ok(()),
-            _ => {
-                let text = format!("Server not in ready state: {what} a server that was started");
-                Err(usage_error(py, &text))
-            }
+            Phase::Serving => Err(not_ready(py, what, "was started")),
+            Phase::Stopping | Phase::Stopped => Err(not_ready(py, what, "has stopped")),
+        }
+    }
+
+    /// Handlers may be added to a server that serves: they count from the next call on.
+    fn check_not_stopped(&self, py: Python<'_>) -> PyResult<()> {
+        match self.state.with(py, |state| state.phase) {
+            Phase::New | Phase::Serving => Ok(()),
+            _ => Err(not_ready(py, "cannot add handlers to", "has stopped")),
+        }
+    }
+
+    /// Tells the connections that there are of handlers that were added.
+    fn update_methods(&self, py: Python<'_>) {
+        let methods = self.state.with(py, |state| state.handlers.methods());
+        for link in self.links(py) {
+            link.get().with_engine(py, |engine| engine.set_methods(methods.clone()));
         }
     }
 
@@ -202,10 +229,17 @@ impl Server {
     fn new(
         pool: Py<PyAny>,
         options: Option<&Bound<'_, PyAny>>,
-        maximum_concurrent_rpcs: Option<usize>,
+        maximum_concurrent_rpcs: Option<i64>,
         compression: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let options = Options::read(options, compression)?;
+        let max_active = match maximum_concurrent_rpcs {
+            Some(limit) if limit <= 0 => {
+                let text = "maximum_concurrent_rpcs should be a positive integer";
+                return Err(PyValueError::new_err(text));
+            }
+            limit => limit.map(|limit| limit as usize),
+        };
         let state = State {
             phase: Phase::New,
             handlers: Handlers::default(),
@@ -224,7 +258,7 @@ impl Server {
             },
             encoding: options.encoding,
             reuse_port: options.reuse_port,
-            max_active: maximum_concurrent_rpcs,
+            max_active,
             pool,
             state: GilCell::new(state),
         })
@@ -232,11 +266,12 @@ impl Server {
 
     /// Registers a handler for one path.
     fn register(&self, py: Python<'_>, path: &str, handler: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.check_new(py, "cannot add handlers to")?;
+        self.check_not_stopped(py)?;
         // A handler's attributes are Python's: the registry is taken out while they are read.
         let mut handlers = self.state.with(py, |state| std::mem::take(&mut state.handlers));
         let registered = handlers.register(path, handler, &self.pool);
         self.state.with(py, |state| state.handlers = handlers);
+        self.update_methods(py);
         registered
     }
 
@@ -248,17 +283,40 @@ impl Server {
 
     /// Adds a handler that is asked at each call whose method is not registered.
     fn add_generic(&self, py: Python<'_>, handler: Py<PyAny>) -> PyResult<()> {
-        self.check_new(py, "cannot add handlers to")?;
+        self.check_not_stopped(py)?;
         self.state.with(py, |state| state.handlers.add_generic(handler));
+        self.update_methods(py);
         Ok(())
+    }
+
+    /// Has `chain(find_handler, details)` awaited at each call: it runs the interceptors and gives the handler.
+    fn intercept(&self, py: Python<'_>, chain: Py<PyAny>) -> PyResult<()> {
+        self.check_new(py, "cannot add interceptors to")?;
+        self.state.with(py, |state| state.handlers.intercept(chain));
+        Ok(())
+    }
+
+    /// Who handles a call, if no interceptor says otherwise: what is registered, and then generic handlers.
+    fn find_handler<'py>(
+        &self,
+        details: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = details.py();
+        let path: String = details.getattr(intern!(py, "method"))?.extract()?;
+        if let Some(registered) = self.by_path(py, &path) {
+            return Ok(Some(registered.source.bind(py).clone()));
+        }
+        handler::ask(details, &self.generic(py))
     }
 
     /// Listens; returns the port, 1 for a Unix socket.
     fn listen(&self, py: Python<'_>, address: &Bound<'_, PyAny>) -> PyResult<u16> {
-        let Ok(address) = address.cast::<PyString>() else {
-            return Err(PyTypeError::new_err(format!("an address is a str, not {address}")));
+        let address = match address.cast::<PyBytes>() {
+            Ok(octets) => String::from_utf8_lossy(octets.as_bytes()).into_owned(),
+            Err(_) => address
+                .extract::<String>()
+                .map_err(|_| PyTypeError::new_err(format!("an address is a str, not {address}")))?,
         };
-        let address = address.to_cow()?.into_owned();
         self.check_new(py, "cannot add a port to")?;
         let options = ListenOptions { reuse_port: self.reuse_port };
         let listeners = Listener::bind(&address, options).map_err(|error| {
@@ -269,10 +327,13 @@ impl Server {
         Ok(port.unwrap_or(1))
     }
 
-    /// Begins to serve on the running loop.
+    /// Begins to serve on the running loop. Does nothing if it serves.
     fn start(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let me = slf.get();
+        if me.state.with(py, |state| state.phase == Phase::Serving) {
+            return Ok(());
+        }
         me.check_new(py, "cannot start")?;
         let port = Port::of(&current_loop(py)?)?;
         let context = copy_context(py)?;
@@ -375,6 +436,10 @@ impl Server {
         });
         drop(dropped);
     }
+}
+
+fn not_ready(py: Python<'_>, what: &str, why: &str) -> PyErr {
+    usage_error(py, &format!("Server not in ready state: {what} a server that {why}"))
 }
 
 fn copy_context(py: Python<'_>) -> PyResult<Py<PyAny>> {

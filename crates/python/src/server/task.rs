@@ -4,8 +4,8 @@
 //! call: a return, an exception, a cancellation, even one that the handler swallows.
 
 use super::context::{Over, RequestIterator, ServicerContext, Wait};
-use super::handler::TaskStarter;
-use super::link::HeldBack;
+use super::handler::{self, Origin, TaskStarter};
+use super::link::{HeldBack, NOT_FOUND};
 use super::operation::{ContextOperation, What};
 use crate::awaitable::{Awaitable, Operation, Polled};
 use crate::errors::cancelled_error;
@@ -25,11 +25,13 @@ use pyo3::types::PyTuple;
 const LONGEST_TEXT: usize = 2048;
 
 /// ```text
-///   Fresh ──► Waiting (for room, for the request) ──► Running (a coroutine) ──────────► (gone)
-///                                                └──► Pumping (an async generator) ──┘
+///   Fresh ──► Asking (interceptors) ──► Waiting (for the request) ──► Running (a coroutine) ──────────► (gone)
+///     └─────► Waiting (for room)                                 └──► Pumping (an async generator) ──┘
 /// ```
 enum Stage {
     Fresh,
+    /// Interceptors run: a coroutine that gives the handler.
+    Asking(Py<PyAny>),
     Waiting(Py<Awaitable>),
     Running(Py<PyAny>),
     Pumping(Box<Pump>),
@@ -113,6 +115,13 @@ impl HandlerTask {
                         return Ok(Went::Yield(Stage::Waiting(awaitable), wait));
                     }
                 },
+                Stage::Asking(chain) => match send(chain.bind(py), py.None().bind(py))? {
+                    Step::Yielded(wait) => return Ok(Went::Yield(Stage::Asking(chain), wait)),
+                    Step::Returned(found) => match Self::found(context, &found, first)? {
+                        true => Stage::Fresh,
+                        false => return Ok(Went::Done),
+                    },
+                },
                 Stage::Running(handler) => {
                     let step = send(handler.bind(py), py.None().bind(py))?;
                     return Self::stepped(context, handler, step, first);
@@ -164,6 +173,9 @@ impl HandlerTask {
                 .map(Some);
         }
         let handler = me.handler();
+        if handler.origin == Origin::Unknown {
+            return Self::ask(context).map(Some);
+        }
         let argument = if handler.request_streaming {
             Py::new(py, RequestIterator(context.clone().unbind()))?.into_any()
         } else {
@@ -187,6 +199,39 @@ impl HandlerTask {
             return Ok(Some(Stage::Pumping(Box::new(Pump::new(&called)?))));
         }
         iterator_of(called).map(|running| Some(Stage::Running(running.unbind())))
+    }
+
+    /// Asks interceptors who handles the call.
+    fn ask(context: &Bound<'_, ServicerContext>) -> PyResult<Stage> {
+        let py = context.py();
+        let me = context.get();
+        let server = me.link().get().server().bind(py);
+        let details = handler::call_details(py, &me.handler().path, &me.invocation_metadata(py)?)?;
+        let find = server.getattr(intern!(py, "find_handler"))?;
+        let chain = server.get().chain(py).unwrap_or_else(|| py.None());
+        let asking = call_2(chain.bind(py), &find, details.bind(py))?;
+        iterator_of(asking).map(|asking| Stage::Asking(asking.unbind()))
+    }
+
+    /// What interceptors have said. `false`: nobody handles the call, or it is over.
+    fn found<'py>(
+        context: &Bound<'py, ServicerContext>,
+        found: &Bound<'py, PyAny>,
+        first: bool,
+    ) -> PyResult<bool> {
+        let py = context.py();
+        let me = context.get();
+        if me.over(py).is_some() {
+            return Ok(false);
+        }
+        if found.is_none() {
+            ServicerContext::finish(context, &Status::new(Code::Unimplemented, NOT_FOUND), first);
+            return Ok(false);
+        }
+        let server = me.link().get().server().get();
+        let path = &me.handler().path;
+        me.choose(handler::given(path, found, server.by_path(py, path), server.pool())?);
+        Ok(true)
     }
 
     /// The method's kind was not known before its generic handler was asked: the request may still be on its way.
@@ -245,16 +290,19 @@ impl HandlerTask {
                 awaitable.bind(py).call_method1(intern!(py, "throw"), (error,))?;
                 Err(cancelled_error(py, None))
             }
+            Stage::Asking(chain) => {
+                let thrown = chain.bind(py).call_method1(intern!(py, "throw"), (error,));
+                match stepped(py, thrown)? {
+                    Step::Yielded(wait) => Ok(Went::Yield(Stage::Asking(chain), wait)),
+                    Step::Returned(found) => match Self::found(context, &found, first)? {
+                        true => Self::advance(context, Stage::Fresh, first),
+                        false => Ok(Went::Done),
+                    },
+                }
+            }
             Stage::Running(handler) => {
                 let thrown = handler.bind(py).call_method1(intern!(py, "throw"), (error,));
-                let step = match thrown {
-                    Ok(wait) => Step::Yielded(wait),
-                    Err(error) if error.is_instance_of::<PyStopIteration>(py) => {
-                        Step::Returned(error.value(py).getattr(intern!(py, "value"))?)
-                    }
-                    Err(error) => return Err(error),
-                };
-                Self::stepped(context, handler, step, first)
+                Self::stepped(context, handler, stepped(py, thrown)?, first)
             }
             Stage::Pumping(mut pump) => {
                 let sink = Responses(context.clone().unbind());
@@ -274,6 +322,17 @@ impl HandlerTask {
 enum Went<'py> {
     Yield(Stage, Bound<'py, PyAny>),
     Done,
+}
+
+/// What a coroutine came to that an exception was thrown into.
+fn stepped<'py>(py: Python<'py>, thrown: PyResult<Bound<'py, PyAny>>) -> PyResult<Step<'py>> {
+    match thrown {
+        Ok(wait) => Ok(Step::Yielded(wait)),
+        Err(error) if error.is_instance_of::<PyStopIteration>(py) => {
+            Ok(Step::Returned(error.value(py).getattr(intern!(py, "value"))?))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Where a generator's responses go.
@@ -362,7 +421,7 @@ impl HandlerTask {
         self.stage.traverse(|stage| match stage {
             None | Some(Stage::Fresh) => Ok(()),
             Some(Stage::Waiting(awaitable)) => visit.call(awaitable),
-            Some(Stage::Running(handler)) => visit.call(handler),
+            Some(Stage::Asking(coroutine) | Stage::Running(coroutine)) => visit.call(coroutine),
             Some(Stage::Pumping(pump)) => pump.traverse(&visit),
         })
     }

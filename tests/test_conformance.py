@@ -1,8 +1,9 @@
-"""What runs grpcio's own tests: a crash or a hang costs one test, and what passed before is missed when it is lost."""
+"""What measures us. A hang of one of grpcio's tests costs that test alone; what passed before is missed when lost."""
 
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from conformance.interop import ports  # noqa: E402
 from conformance.suite import process, table  # noqa: E402
 
 TESTS = """
@@ -65,3 +67,12 @@ def test_what_passed_before_is_missed() -> None:
     now = {"aio": {"a_test.py": {"T.x": "not run", "T.y": "passed", "T.z": "passed"}}}
     assert table.lost(before, now) == [("aio", "a_test.py", "T.x")]
     assert table.gained(before, now) == [("aio", "a_test.py", "T.y")]
+
+
+def test_the_port_of_a_process_is_found() -> None:
+    assert ports.listening(os.getpid()) is None
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert ports.listening(os.getpid()) == server.getsockname()[1]
+    if socket.has_dualstack_ipv6():
+        with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as server:
+            assert ports.listening(os.getpid()) == server.getsockname()[1]

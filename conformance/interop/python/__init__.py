@@ -1,0 +1,1 @@
+"""The interop programs that run on oxgrpc and on genuine grpcio."""

@@ -1,0 +1,1 @@
+from oxgrpc.aio import *

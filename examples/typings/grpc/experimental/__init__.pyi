@@ -1,0 +1,1 @@
+from oxgrpc.experimental import *
