@@ -50,7 +50,7 @@ peer-suite: $(VENV)/dev $(GRPCIO_VENV)/stamp $(SUITE_VENV)/stamp ## grpcio's own
 		$(if $(RATCHET),--ratchet) $(SUITE)
 
 interop: $(VENV)/dev $(GRPCIO_VENV)/stamp ## grpc's interop cases with grpcio, tonic, grpc-js, grpc-go and grpc-java
-	$(VENV)/bin/python -m conformance.interop --compiler $(GRPCIO_VENV)/bin/python $(or $(INTEROP),--security plain)
+	$(VENV)/bin/python -m conformance.interop --compiler $(GRPCIO_VENV)/bin/python $(INTEROP)
 
 wheel: $(VENV)/stamp ## build a release wheel in dist/
 	$(VENV)/bin/maturin build --release --out dist

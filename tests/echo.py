@@ -98,17 +98,25 @@ async def serving(
     server: aio.Server | None = None,
     channel_options: list[tuple[str, Any]] | None = None,
     channel_compression: grpc.Compression | None = None,
+    server_credentials: grpc.ServerCredentials | None = None,
+    channel_credentials: grpc.ChannelCredentials | None = None,
     **handlers: Callable[..., Any],
 ) -> AsyncIterator[Service]:
     """Serves the handlers that are named, and the default ones for the other kinds, until the block ends."""
     server = server or aio.server()
     add_handlers(server, {**DEFAULTS, **handlers})
-    port = server.add_insecure_port("127.0.0.1:0")
+    if server_credentials is None:
+        port = server.add_insecure_port("127.0.0.1:0")
+    else:
+        port = server.add_secure_port("127.0.0.1:0", server_credentials)
     await server.start()
+    target, options = f"127.0.0.1:{port}", {"options": channel_options, "compression": channel_compression}
+    if channel_credentials is None:
+        channel = aio.insecure_channel(target, **options)
+    else:
+        channel = aio.secure_channel(target, channel_credentials, **options)
     try:
-        async with aio.insecure_channel(
-            f"127.0.0.1:{port}", options=channel_options, compression=channel_compression
-        ) as channel:
+        async with channel:
             yield Service(server, channel, port)
     finally:
         await server.stop(None)

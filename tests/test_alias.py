@@ -70,7 +70,7 @@ def test_it_may_be_repeated() -> None:
 
 def test_a_module_that_is_not_there_is_not_found() -> None:
     code = INSTALL + (
-        "for name in ('grpc.no_such_module', 'grpc.aio.no_such_module', 'grpc_health'):\n"
+        "for name in ('grpc.no_such_module', 'grpc.aio.no_such_module', 'grpc_no_such_module'):\n"
         "    try:\n"
         "        __import__(name)\n"
         "    except ModuleNotFoundError as error:\n"
@@ -83,7 +83,7 @@ def test_a_module_that_is_not_there_is_not_found() -> None:
     assert program.output_of(code).splitlines() == [
         "grpc.no_such_module",
         "grpc.aio.no_such_module",
-        "grpc_health",
+        "grpc_no_such_module",
         "no name",
     ]
 

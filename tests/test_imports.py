@@ -14,47 +14,21 @@ import oxgrpc
 import program
 from oxgrpc import aio
 
-#: What of ``grpc.__all__`` comes next: the synchronous API's functions, and credentials.
+#: What of ``grpc.__all__`` comes next: the synchronous API's functions.
 GRPC_NEXT = {
-    "AuthMetadataContext",
-    "AuthMetadataPlugin",
-    "AuthMetadataPluginCallback",
-    "CallCredentials",
-    "ChannelCredentials",
-    "LocalConnectionType",
-    "ServerCertificateConfiguration",
-    "ServerCredentials",
-    "access_token_call_credentials",
-    "alts_channel_credentials",
-    "alts_server_credentials",
     "channel_ready_future",
-    "composite_call_credentials",
-    "composite_channel_credentials",
-    "compute_engine_channel_credentials",
-    "dynamic_ssl_server_credentials",
     "insecure_channel",
-    "insecure_server_credentials",
     "intercept_channel",
-    "local_channel_credentials",
-    "local_server_credentials",
-    "metadata_call_credentials",
     "protos",
     "protos_and_services",
     "secure_channel",
     "server",
     "services",
-    "ssl_channel_credentials",
-    "ssl_server_certificate_configuration",
-    "ssl_server_credentials",
-    "xds_channel_credentials",
-    "xds_server_credentials",
 }
 #: What of ``grpc.aio.__all__`` comes next.
-AIO_NEXT = {"secure_channel"}
+AIO_NEXT: set[str] = set()
 #: What of ``grpc.experimental.__all__`` comes next.
 EXPERIMENTAL_NEXT = {
-    "insecure_channel_credentials",
-    "ssl_channel_credentials_with_custom_signer",
     "stream_stream",
     "stream_unary",
     "unary_stream",

@@ -476,13 +476,6 @@ async def test_a_server_needs_no_loop_to_be_made() -> None:
     await server.stop(None)
 
 
-async def test_what_comes_next_says_so() -> None:
-    server = aio.server()
-    with pytest.raises(NotImplementedError):
-        server.add_secure_port("127.0.0.1:0", object())
-    await server.stop(None)
-
-
 class Plain:
     """Plain functions as handlers, and the threads they ran in."""
 

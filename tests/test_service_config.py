@@ -116,3 +116,26 @@ async def test_a_method_waits_for_ready_unless_the_call_says_otherwise(
             call = channel.unary_unary(echo.path("UnaryUnary"))(b"", wait_for_ready=said, timeout=0.2)
             expected = Code.DEADLINE_EXCEEDED if waits else Code.UNAVAILABLE
             assert await call.code() is expected
+
+
+@pytest.mark.parametrize(
+    "balancing", [{"loadBalancingPolicy": "round_robin"}, {"loadBalancingConfig": [{"magic": {}}, {"round_robin": {}}]}]
+)
+async def test_a_config_says_how_calls_are_spread(balancing: dict[str, Any]) -> None:
+    served: set[str] = set()
+
+    def serve(name: str) -> Any:
+        async def handler(request: bytes, context: Any) -> bytes:
+            served.add(name)
+            return request
+
+        return echo.serving(UnaryUnary=handler)
+
+    # The service config stands above the channel option.
+    first = ("grpc.lb_policy_name", "pick_first")
+    async with serve("one") as one, serve("two") as two:
+        target = f"ipv4:{one.target},{two.target}"
+        async with aio.insecure_channel(target, options=[*options(**balancing), first]) as channel:
+            method = channel.unary_unary(echo.path("UnaryUnary"))
+            while served != {"one", "two"}:
+                assert await method(b"x", wait_for_ready=True) == b"x"

@@ -6,6 +6,8 @@ import asyncio
 import signal
 import socket
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,7 @@ import echo
 import oxgrpc as grpc
 import program
 import snippets
+from certificates import authority
 from oxgrpc import aio
 
 CALLS = "Async Multi-Callables"
@@ -48,9 +51,9 @@ PRINTS = {
     (ERRORS, "error_handling_examples"): [],
 }
 
-#: Functions that are not run, and why.
-NOT_RUN = {
-    (CHANNELS, "secure_async_client"): "channels with credentials come next",
+#: Functions that are run in another way.
+RUN_ELSEWHERE = {
+    (CHANNELS, "secure_async_client"): "run over TLS, below",
     (ERRORS, "main"): "run whole, below",
     (SERVER, "serve"): "run whole, below",
 }
@@ -58,9 +61,9 @@ NOT_RUN = {
 TAKES_A_TIMEOUT = pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio.timeout is Python 3.11's")
 
 
-def printed(section: str, function: str, *more: str) -> list[str]:
+def printed(section: str, function: str, *more: str, env: Mapping[str, str] | None = None) -> list[str]:
     """The lines that a function prints: the same on both loops."""
-    done = program.run(str(program.TESTS / "run_snippet.py"), section, function, *more)
+    done = program.run(str(program.TESTS / "run_snippet.py"), section, function, *more, env=env)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
     on_asyncio, on_uvloop, end = done.stdout.split("--\n")
     assert on_asyncio == on_uvloop
@@ -78,7 +81,19 @@ def test_a_function_prints_what_it_should(section: str, function: str) -> None:
 
 def test_every_function_of_the_documentation_is_run() -> None:
     found = {(section, function) for section in snippets.SECTIONS for function in snippets.functions(section)}
-    assert found == {*PRINTS, *NOT_RUN}
+    assert found == {*PRINTS, *RUN_ELSEWHERE}
+
+
+def test_a_secure_channel_believes_the_system_s_authorities(tmp_path: Path) -> None:
+    identity = authority().identity("secure-server.com")
+    files = {"key": identity.key, "chain": identity.chain, "roots": authority().pem}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    env = {"GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(tmp_path / "roots")}
+    lines = printed(
+        CHANNELS, "secure_async_client", "--identity", str(tmp_path / "key"), str(tmp_path / "chain"), env=env
+    )
+    assert lines == ["returned Secure echo: given"]
 
 
 @TAKES_A_TIMEOUT

@@ -161,6 +161,7 @@ STATIC = {
     3: (b":method", b"POST"),
     4: (b":path", b"/"),
     6: (b":scheme", b"http"),
+    7: (b":scheme", b"https"),
     8: (b":status", b"200"),
     9: (b":status", b"204"),
     10: (b":status", b"206"),

@@ -150,7 +150,7 @@ class GrpcJava(Peer):
     def build(self) -> None:
         pom = HERE / "grpc-java/pom.xml"
         if not self._listed.is_file() or self._listed.stat().st_mtime < pom.stat().st_mtime:
-            options = ("-q", "-B", "-Dstyle.color=never", f"-Dmdep.outputFile={self._listed}")
+            options = ("-B", "--log-file", WORK / "grpc-java.log", f"-Dmdep.outputFile={self._listed}")
             self._run("mvn", *options, "-f", pom, "dependency:build-classpath")
 
     @cached_property

@@ -10,15 +10,20 @@ _LISTENING = "0A"
 
 def listening(process: int) -> int | None:
     """A TCP port on which the process takes connections, None as long as there is none."""
-    sockets = set()
-    for descriptor in Path(f"/proc/{process}/fd").iterdir():
-        try:
-            sockets.add(os.readlink(descriptor))
-        except OSError:
-            continue  # closed meanwhile
-    for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/{process}/net/{table}").read_text().splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == _LISTENING and f"socket:[{fields[9]}]" in sockets:
-                return int(fields[1].rpartition(":")[2], 16)
+    try:
+        sockets = {_link(descriptor) for descriptor in Path(f"/proc/{process}/fd").iterdir()}
+        tables = [Path(f"/proc/{process}/net/{table}").read_text() for table in ("tcp", "tcp6")]
+    except OSError:
+        return None  # it has ended
+    for line in "".join(table.partition("\n")[2] for table in tables).splitlines():
+        fields = line.split()
+        if fields[3] == _LISTENING and f"socket:[{fields[9]}]" in sockets:
+            return int(fields[1].rpartition(":")[2], 16)
     return None
+
+
+def _link(descriptor: Path) -> str:
+    try:
+        return os.readlink(descriptor)
+    except OSError:
+        return ""  # closed meanwhile

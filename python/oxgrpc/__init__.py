@@ -35,6 +35,29 @@ if TYPE_CHECKING:
         UnaryUnaryClientInterceptor,
     )
     from ._base_server import Server, ServicerContext
+    from ._credentials import (
+        CallCredentials,
+        ChannelCredentials,
+        LocalConnectionType,
+        ServerCertificateConfiguration,
+        ServerCredentials,
+        access_token_call_credentials,
+        alts_channel_credentials,
+        alts_server_credentials,
+        composite_call_credentials,
+        composite_channel_credentials,
+        compute_engine_channel_credentials,
+        dynamic_ssl_server_credentials,
+        insecure_server_credentials,
+        local_channel_credentials,
+        local_server_credentials,
+        metadata_call_credentials,
+        ssl_channel_credentials,
+        ssl_server_certificate_configuration,
+        ssl_server_credentials,
+        xds_channel_credentials,
+        xds_server_credentials,
+    )
     from ._interfaces import (
         GenericRpcHandler,
         HandlerCallDetails,
@@ -44,6 +67,7 @@ if TYPE_CHECKING:
         ServiceRpcHandler,
         Status,
     )
+    from ._plugin import AuthMetadataContext, AuthMetadataPlugin, AuthMetadataPluginCallback
     from ._status import ChannelConnectivity, Compression, StatusCode
     from ._utilities import (
         method_handlers_generic_handler,
@@ -56,9 +80,14 @@ if TYPE_CHECKING:
 __version__ = "1.85.1"
 
 __all__ = (
+    "AuthMetadataContext",
+    "AuthMetadataPlugin",
+    "AuthMetadataPluginCallback",
     "Call",
+    "CallCredentials",
     "Channel",
     "ChannelConnectivity",
+    "ChannelCredentials",
     "ClientCallDetails",
     "Compression",
     "Future",
@@ -66,10 +95,13 @@ __all__ = (
     "FutureTimeoutError",
     "GenericRpcHandler",
     "HandlerCallDetails",
+    "LocalConnectionType",
     "RpcContext",
     "RpcError",
     "RpcMethodHandler",
     "Server",
+    "ServerCertificateConfiguration",
+    "ServerCredentials",
     "ServerInterceptor",
     "ServiceRpcHandler",
     "ServicerContext",
@@ -85,14 +117,30 @@ __all__ = (
     "UnaryUnaryMultiCallable",
     "__oxgrpc_version__",
     "__version__",
+    "access_token_call_credentials",
     "aio",
+    "alts_channel_credentials",
+    "alts_server_credentials",
+    "composite_call_credentials",
+    "composite_channel_credentials",
+    "compute_engine_channel_credentials",
+    "dynamic_ssl_server_credentials",
     "experimental",
+    "insecure_server_credentials",
     "install_as_grpc",
+    "local_channel_credentials",
+    "local_server_credentials",
+    "metadata_call_credentials",
     "method_handlers_generic_handler",
+    "ssl_channel_credentials",
+    "ssl_server_certificate_configuration",
+    "ssl_server_credentials",
     "stream_stream_rpc_method_handler",
     "stream_unary_rpc_method_handler",
     "unary_stream_rpc_method_handler",
     "unary_unary_rpc_method_handler",
+    "xds_channel_credentials",
+    "xds_server_credentials",
 )
 
 #: The module of each name.
@@ -105,14 +153,18 @@ _HOMES = {
     **dict.fromkeys(("GenericRpcHandler", "HandlerCallDetails", "RpcContext", "RpcError"), "._interfaces"),
     **dict.fromkeys(("RpcMethodHandler", "ServiceRpcHandler", "Status"), "._interfaces"),
     **{name: "._utilities" for name in __all__ if name.endswith("_handler")},
+    **{name: "._credentials" for name in __all__ if name.endswith(("Credentials", "_credentials"))},
+    **{name: "._plugin" for name in __all__ if name.startswith("AuthMetadata")},
+    **dict.fromkeys(("LocalConnectionType", "ServerCertificateConfiguration"), "._credentials"),
     "Channel": "._base_channel",
     "ClientCallDetails": "._base_interceptor",
     "install_as_grpc": "._alias",
+    "ssl_server_certificate_configuration": "._credentials",
 }
 
 #: Modules that grpcio's package has as attributes.
 _MODULES = (
-    *("_common", "_compression", "_cython", "_grpcio_metadata", "_observability", "_typing", "_utilities"),
+    *("_auth", "_common", "_compression", "_cython", "_grpcio_metadata", "_observability", "_typing", "_utilities"),
     *("aio", "experimental"),
 )
 

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 _SYNC = "the synchronous API comes next; use oxgrpc.aio"
-_SECURE = "credentials come next; use oxgrpc.aio.insecure_channel and add_insecure_port"
 
 #: Names of grpcio's that this version does not have, each with a word on why.
 _NOT_YET = {
-    **dict.fromkeys(("channel_ready_future", "insecure_channel", "intercept_channel", "server"), _SYNC),
+    **dict.fromkeys(
+        ("channel_ready_future", "insecure_channel", "intercept_channel", "secure_channel", "server"), _SYNC
+    ),
     **dict.fromkeys(("protos", "protos_and_services", "services"), _SYNC),
     **dict.fromkeys(("unary_unary", "unary_stream", "stream_unary", "stream_stream"), _SYNC),
-    **dict.fromkeys(("AuthMetadataContext", "AuthMetadataPlugin", "AuthMetadataPluginCallback"), _SECURE),
-    **dict.fromkeys(("CallCredentials", "ChannelCredentials", "ServerCredentials"), _SECURE),
-    **dict.fromkeys(("LocalConnectionType", "ServerCertificateConfiguration", "secure_channel"), _SECURE),
-    **dict.fromkeys(("access_token_call_credentials", "composite_call_credentials"), _SECURE),
-    **dict.fromkeys(("composite_channel_credentials", "compute_engine_channel_credentials"), _SECURE),
-    **dict.fromkeys(("dynamic_ssl_server_credentials", "metadata_call_credentials"), _SECURE),
-    **dict.fromkeys(("insecure_channel_credentials", "ssl_channel_credentials_with_custom_signer"), _SECURE),
-    **dict.fromkeys(("insecure_server_credentials", "ssl_server_certificate_configuration"), _SECURE),
-    **dict.fromkeys((f"{kind}_channel_credentials" for kind in ("alts", "local", "ssl", "xds")), _SECURE),
-    **dict.fromkeys((f"{kind}_server_credentials" for kind in ("alts", "local", "ssl", "xds")), _SECURE),
 }
 
 

@@ -54,3 +54,18 @@ def service_failed(error: BaseException) -> None:
 def request_iterator_failed(error: BaseException) -> None:
     """A client's request iterator raised: its call is cancelled."""
     _channel.debug("Client request_iterator raised exception", exc_info=error)
+
+
+def certificates_not_fetched(error: BaseException) -> None:
+    """A function that gives a server's certificates raised."""
+    _server.error("Error fetching certificate configuration", exc_info=error)
+
+
+def certificates_refused(reason: str) -> None:
+    """A server was given certificates that it cannot use, and goes on with those that it has."""
+    _server.error("Error fetching certificate configuration: %s", reason)
+
+
+def plugin_failed(name: str, error: BaseException) -> None:
+    """A plugin of call credentials raised."""
+    _channel.error('AuthMetadataPluginCallback "%s" raised exception!', name, exc_info=error)

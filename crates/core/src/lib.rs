@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod balancing;
 mod client;
 mod compression;
 mod connectivity;
@@ -21,11 +22,14 @@ mod status;
 mod timeout;
 mod transport;
 
+pub use balancing::{
+    Action, Activity, BackoffOptions, Balancer, BalancerOptions, ConnectionId, PolicyKind,
+};
 pub use client::{
     ClientConnection, ClientEvent, ClientOptions, Outcome, Request, StartError, Unseen,
 };
 pub use compression::Encoding;
-pub use connectivity::{BackoffOptions, ChannelState, Connectivity};
+pub use connectivity::Connectivity;
 pub use deadline::Deadlines;
 pub use engine::Engine;
 pub use keepalive::{Keepalive, KeepaliveOptions, Probe};

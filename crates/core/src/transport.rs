@@ -126,6 +126,11 @@ impl<B: MessageBuffer, S> Transport<B, S> {
         }
     }
 
+    /// A number that changes with each call.
+    pub(crate) fn generation(&self) -> u32 {
+        self.generation
+    }
+
     /// The tag that the next [`insert`](Self::insert)ed call's stream must have.
     pub(crate) fn next_tag(&self) -> u32 {
         self.calls.vacant_key() as u32

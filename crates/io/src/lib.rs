@@ -16,4 +16,5 @@ pub use stream::Stream;
 pub use target::{Target, TargetError};
 pub use tls::{
     AltName, Certificate, ClientTls, Handshake, Identity, Roots, ServerTls, TlsError, TlsStream,
+    pem,
 };

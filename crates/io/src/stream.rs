@@ -8,6 +8,7 @@ use crate::socket::Socket;
 use crate::tls::{Handshake, TlsStream};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
 
 /// A non-blocking stream of octets. Closed when dropped.
 #[derive(Debug)]
@@ -95,7 +96,7 @@ impl Stream {
     }
 
     /// What the handshake came to, once it has ended; `None` where there is none.
-    pub fn handshake(&self) -> Option<&Handshake> {
+    pub fn handshake(&self) -> Option<&Arc<Handshake>> {
         match self {
             Self::Plain(_) => None,
             Self::Tls(tls) => tls.handshake(),

@@ -94,6 +94,17 @@ impl Target {
         }
     }
 
+    /// The host of an authority: what stands before the port.
+    pub fn host(authority: &str) -> &str {
+        match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((host, _)) => host,
+            None if authority.matches(':').count() == 1 => {
+                authority.split_once(':').map_or(authority, |(host, _)| host)
+            }
+            None => authority,
+        }
+    }
+
     fn host_and_port(name: &str, text: &str) -> Result<Self, TargetError> {
         let (host, port) = split(name, text)?;
         // RFC 6761 §6.3: localhost is the loopback, whoever is asked.
@@ -205,6 +216,19 @@ mod tests {
             ("ipv4:1.2.3.4:5,1.2.3.5:6", "1.2.3.4:5"),
         ] {
             assert_eq!(Target::authority(text), authority);
+        }
+    }
+
+    #[test]
+    fn hosts() {
+        for (authority, host) in [
+            ("host:80", "host"),
+            ("host", "host"),
+            ("[::1]:80", "::1"),
+            ("::1", "::1"),
+            ("1.2.3.4:5", "1.2.3.4"),
+        ] {
+            assert_eq!(Target::host(authority), host);
         }
     }
 }

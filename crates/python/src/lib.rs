@@ -8,6 +8,7 @@
 
 mod awaitable;
 mod client;
+mod credentials;
 mod errors;
 mod gil;
 mod invoke;
@@ -36,6 +37,8 @@ mod _native {
         StreamUnaryMultiCallable, UnaryStreamCall, UnaryStreamMultiCallable, UnaryUnaryCall,
         UnaryUnaryMultiCallable,
     };
+    #[pymodule_export]
+    use crate::credentials::{PyChannelSecurity, ServerCertificates, ServerSecurity};
     #[pymodule_export]
     use crate::server::{RequestIterator, Server, ServicerContext};
     use pyo3::prelude::*;

@@ -9,7 +9,7 @@ use crate::gil::GilCell;
 use crate::port::Port;
 use crate::server::ServerLink;
 use oxgrpc_core::{Engine, Violation};
-use oxgrpc_io::{Address, Stream};
+use oxgrpc_io::{Address, Handshake, Stream};
 use pyo3::PyClass;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -18,6 +18,7 @@ use pyo3::pyclass::boolean_struct::True;
 use pyo3::types::PyString;
 use std::io::{self, IoSlice};
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Octets read in one go before the loop gets its turn.
@@ -54,6 +55,8 @@ pub(crate) enum End {
 pub(crate) struct Link<E> {
     pub(crate) engine: E,
     stream: Option<Stream>,
+    /// What TLS's handshake came to, once the stream is closed.
+    handshake: Option<Arc<Handshake>>,
     peer: Address,
     /// The start of a frame that is not whole.
     rest: Vec<u8>,
@@ -74,6 +77,7 @@ impl<E: Engine> Link<E> {
             engine,
             peer: stream.peer().clone(),
             stream: Some(stream),
+            handshake: None,
             rest: Vec::new(),
             dirty: false,
             reads: false,
@@ -86,6 +90,12 @@ impl<E: Engine> Link<E> {
 
     pub(crate) fn peer(&self) -> &Address {
         &self.peer
+    }
+
+    /// What TLS's handshake came to, if there was one.
+    pub(crate) fn handshake(&self) -> Option<Arc<Handshake>> {
+        let of_stream = self.stream.as_ref().and_then(Stream::handshake);
+        of_stream.or(self.handshake.as_ref()).cloned()
     }
 
     /// Whether the connection can carry anything more.
@@ -363,6 +373,7 @@ pub(crate) fn linger<L: Driven>(slf: &Bound<'_, L>) {
 pub(crate) fn close<L: Driven>(slf: &Bound<'_, L>) {
     let py = slf.py();
     let (stream, reads, writes, timer) = slf.get().link().with(py, |link| {
+        link.handshake = link.handshake();
         let armed = (link.stream.take(), link.reads, link.writes, link.timer.take());
         (link.reads, link.writes) = (false, false);
         armed

@@ -22,6 +22,8 @@ pub(crate) struct Names {
     pub(crate) call_details: Py<PyAny>,
     /// Makes a handler's behaviour asynchronous.
     pub(crate) asynchronous: Py<PyAny>,
+    /// How call credentials are asked.
+    pub(crate) plugin: Py<PyAny>,
     /// Functions that write to the log.
     pub(crate) log: Py<PyAny>,
     pub(crate) task: Py<PyAny>,
@@ -69,6 +71,7 @@ impl Names {
             eof: name("oxgrpc.aio._errors", "EOF")?,
             call_details: name("oxgrpc._utilities", "HandlerCallDetails")?,
             asynchronous: name("oxgrpc.aio._migration", "asynchronous")?,
+            plugin: py.import("oxgrpc._plugin")?.into_any().unbind(),
             log: py.import("oxgrpc._log")?.into_any().unbind(),
             task: name("asyncio", "Task")?,
             selector_loop: name("asyncio", "SelectorEventLoop")?,

@@ -3,10 +3,13 @@
 //! One that is not known here is left alone, as grpcio does, and named once in the log at DEBUG.
 
 use crate::names::names;
-use oxgrpc_core::{BackoffOptions, Config, Encoding, KeepaliveOptions, MessageLimits};
+use oxgrpc_core::{BalancerOptions, Config, Encoding, KeepaliveOptions, MessageLimits, PolicyKind};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use std::time::Duration;
+
+/// grpcio's "never": the largest int.
+const NEVER: Duration = Duration::from_millis(i32::MAX as u64);
 
 /// What the arguments say, for a channel or a server.
 #[derive(Clone, Debug)]
@@ -22,7 +25,10 @@ pub(crate) struct Options {
     /// `grpc.max_receive_message_length` and `grpc.max_send_message_length`, in bytes; -1 is no limit.
     pub(crate) limits: MessageLimits,
     /// `grpc.initial_reconnect_backoff_ms`, `grpc.min_reconnect_backoff_ms`, `grpc.max_reconnect_backoff_ms`.
-    pub(crate) backoff: BackoffOptions,
+    /// `grpc.lb_policy_name`, `grpc.happy_eyeballs_connection_attempt_delay_ms`,
+    /// `grpc.dns_min_time_between_resolutions_ms`, `grpc.client_idle_timeout_ms`; and our own
+    /// `oxgrpc.max_connections_per_address`, 10 unless said otherwise.
+    pub(crate) balancer: BalancerOptions,
     /// `grpc.keepalive_time_ms`; `None` where none was given, or one that means never.
     pub(crate) keepalive_time: Option<Duration>,
     /// `grpc.keepalive_timeout_ms`.
@@ -33,6 +39,8 @@ pub(crate) struct Options {
     pub(crate) max_pings_without_data: u32,
     /// `grpc.default_authority`.
     pub(crate) authority: Option<String>,
+    /// `grpc.ssl_target_name_override`: whose certificate a server has to have.
+    pub(crate) target_name_override: Option<String>,
     /// `grpc.primary_user_agent`: stands before our own.
     pub(crate) primary_user_agent: Option<String>,
     /// `grpc.secondary_user_agent`: stands behind it.
@@ -58,12 +66,13 @@ impl Default for Options {
             soft_metadata_bytes: None,
             hard_metadata_bytes: None,
             limits: MessageLimits::default(),
-            backoff: BackoffOptions::default(),
+            balancer: BalancerOptions::default(),
             keepalive_time: None,
             keepalive_timeout: Duration::from_secs(20),
             keepalive_permit_without_calls: false,
             max_pings_without_data: 2,
             authority: None,
+            target_name_override: None,
             primary_user_agent: None,
             secondary_user_agent: None,
             encoding: Encoding::Identity,
@@ -129,9 +138,33 @@ impl Options {
                 self.http.max_stream_window_bytes = self.http.max_stream_window_bytes.max(size);
                 self.http.connection_window_bytes = self.http.connection_window_bytes.max(size);
             }
-            "grpc.initial_reconnect_backoff_ms" => self.backoff.initial = milliseconds()?,
-            "grpc.min_reconnect_backoff_ms" => self.backoff.connect_timeout = milliseconds()?,
-            "grpc.max_reconnect_backoff_ms" => self.backoff.max = milliseconds()?,
+            "grpc.initial_reconnect_backoff_ms" => self.balancer.backoff.initial = milliseconds()?,
+            "grpc.min_reconnect_backoff_ms" => {
+                self.balancer.backoff.connect_timeout = milliseconds()?
+            }
+            "grpc.max_reconnect_backoff_ms" => self.balancer.backoff.max = milliseconds()?,
+            "grpc.lb_policy_name" => match &*value.extract::<String>()? {
+                "pick_first" => self.balancer.policy = PolicyKind::PickFirst,
+                "round_robin" => self.balancer.policy = PolicyKind::RoundRobin,
+                // Another is taken for the default, as in grpcio.
+                _ => {}
+            },
+            "grpc.happy_eyeballs_connection_attempt_delay_ms" => {
+                self.balancer.attempt_delay =
+                    milliseconds()?.clamp(Duration::from_millis(100), Duration::from_secs(2));
+            }
+            "grpc.dns_min_time_between_resolutions_ms" => {
+                self.balancer.resolution_interval = Some(milliseconds()?);
+            }
+            "oxgrpc.max_connections_per_address" => {
+                self.balancer.max_connections_per_address =
+                    usize::try_from(integer(key, value)?).unwrap_or(0);
+            }
+            "grpc.client_idle_timeout_ms" => {
+                let timeout = milliseconds()?;
+                self.balancer.idle_timeout =
+                    (timeout < NEVER).then(|| timeout.max(Duration::from_secs(1)));
+            }
             "grpc.keepalive_time_ms" => {
                 // What does not fit into grpcio's int is its "never".
                 let ms = i32::try_from(integer(key, value)?).unwrap_or(i32::MAX);
@@ -145,7 +178,10 @@ impl Options {
             "grpc.http2.max_pings_without_data" => {
                 self.max_pings_without_data = u32::try_from(integer(key, value)?).unwrap_or(0);
             }
-            "grpc.default_authority" => self.authority = Some(value.extract()?),
+            "grpc.default_authority" => self.authority = Some(text(key, value)?),
+            "grpc.ssl_target_name_override" => {
+                self.target_name_override = Some(text(key, value)?).filter(|name| !name.is_empty());
+            }
             "grpc.primary_user_agent" => self.primary_user_agent = Some(value.extract()?),
             "grpc.secondary_user_agent" => self.secondary_user_agent = Some(value.extract()?),
             "grpc.default_compression_algorithm" => {
@@ -191,12 +227,15 @@ fn integer(key: &str, value: &Bound<'_, PyAny>) -> PyResult<i64> {
     })
 }
 
-/// A text, or its octets.
+/// A `str`, or `bytes` of UTF-8.
 fn text(key: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
-    let octets = || String::from_utf8(value.extract::<Vec<u8>>().ok()?).ok();
-    value.extract::<String>().ok().or_else(octets).ok_or_else(|| {
+    if let Ok(text) = value.extract::<String>() {
+        return Ok(text);
+    }
+    let octets = value.extract::<Vec<u8>>().map_err(|_| {
         PyTypeError::new_err(format!("the channel option {key} takes a str, not {value}"))
-    })
+    })?;
+    Ok(String::from_utf8_lossy(&octets).into_owned())
 }
 
 /// A size; a negative one says nothing.

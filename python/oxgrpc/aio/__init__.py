@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         UnaryUnaryMultiCallable,
     )
     from ._base_server import Server, ServicerContext
-    from ._channel import insecure_channel
+    from ._channel import insecure_channel, secure_channel
     from ._client_call_details import ClientCallDetails
     from ._errors import EOF, AbortError, AioRpcError, BaseError, InternalError, UsageError
     from ._intercepted_call import InterceptedUnaryUnaryCall
@@ -74,6 +74,7 @@ __all__ = (
     "UsageError",
     "init_grpc_aio",
     "insecure_channel",
+    "secure_channel",
     "server",
     "shutdown_grpc_aio",
 )
@@ -93,6 +94,7 @@ _HOMES = {
     "Metadata": "._metadata",
     "RpcContext": "._base_call",
     "insecure_channel": "._channel",
+    "secure_channel": "._channel",
     "server": "._server",
 }
 

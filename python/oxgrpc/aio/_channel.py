@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from .._credentials import ChannelCredentials
     from ._base_channel import (
         StreamStreamMultiCallable,
         StreamUnaryMultiCallable,
@@ -37,8 +38,10 @@ class Channel(_base_channel.Channel):
         options: ChannelArgumentType | None,
         compression: Compression | None,
         interceptors: Sequence[ClientInterceptor] | None,
+        credentials: ChannelCredentials | None = None,
     ) -> None:
-        self._native = _native.Channel(target, options, compression)
+        transport, plugins = (None, ()) if credentials is None else credentials._credentials
+        self._native = _native.Channel(target, options, compression, transport, plugins)
         self._interception = _intercepted(self._native, interceptors) if interceptors else None
         #: What makes the methods: whoever has no interceptors gets native ones.
         self._methods = self._interception or self._native
@@ -152,3 +155,31 @@ def insecure_channel(
       TypeError: an option has a value of another kind.
     """
     return Channel(target, options, compression, interceptors)
+
+
+def secure_channel(
+    target: str,
+    credentials: ChannelCredentials,
+    options: ChannelArgumentType | None = None,
+    compression: Compression | None = None,
+    interceptors: Sequence[ClientInterceptor] | None = None,
+) -> Channel:
+    """A channel with credentials. Needs no running loop; connects when it is first used.
+
+    Args:
+      target: as :func:`insecure_channel` takes it. Its host is whom a server's certificate has to name, unless the
+        option ``grpc.ssl_target_name_override`` or ``grpc.default_authority`` says another.
+      credentials: from :func:`oxgrpc.ssl_channel_credentials`, for example.
+      options: pairs of ``grpc.*`` names and values, as grpcio takes them.
+      compression: how requests are compressed unless a call says otherwise.
+      interceptors: what stands between the program and its calls, the first outermost.
+
+    Raises:
+      ValueError: the target cannot be understood.
+      TypeError: an option has a value of another kind.
+    """
+    from .._credentials import ChannelCredentials
+
+    if not isinstance(credentials, ChannelCredentials):
+        raise TypeError(f"credentials are a ChannelCredentials, not {type(credentials).__name__}")
+    return Channel(target, options, compression, interceptors, credentials)

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import _native
-from .._common import fully_qualified_method, missing
+from .._common import fully_qualified_method
 from .._interfaces import GenericRpcHandler, HandlerCallDetails, RpcMethodHandler
 from .._status import Compression
 from .._utilities import DictionaryGenericHandler
@@ -17,6 +17,7 @@ from . import _base_server
 from ._typing import ChannelArgumentType
 
 if TYPE_CHECKING:
+    from .._credentials import ServerCredentials
     from ._interceptor import ServerInterceptor
 
 
@@ -71,8 +72,12 @@ class Server(_base_server.Server):
     def add_insecure_port(self, address: str) -> int:
         return self._native.listen(address)
 
-    def add_secure_port(self, address: str, server_credentials: Any) -> int:
-        raise NotImplementedError(missing("oxgrpc", "ServerCredentials"))
+    def add_secure_port(self, address: str, server_credentials: ServerCredentials) -> int:
+        from .._credentials import ServerCredentials
+
+        if not isinstance(server_credentials, ServerCredentials):
+            raise TypeError(f"credentials are a ServerCredentials, not {type(server_credentials).__name__}")
+        return self._native.listen(address, server_credentials._credentials)
 
     async def start(self) -> None:
         self._native.start()

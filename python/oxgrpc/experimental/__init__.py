@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from .. import aio as aio
 from .._common import missing
+from .._credentials import insecure_channel_credentials as insecure_channel_credentials
+from .._credentials import ssl_channel_credentials_with_custom_signer as ssl_channel_credentials_with_custom_signer
 
 if TYPE_CHECKING:
     from .._interfaces import RpcMethodHandler
@@ -19,6 +21,8 @@ __all__ = (
     "ExperimentalApiWarning",
     "UsageError",
     "aio",
+    "insecure_channel_credentials",
+    "ssl_channel_credentials_with_custom_signer",
     "wrap_server_method_handler",
 )
 

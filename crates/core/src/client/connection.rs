@@ -82,6 +82,11 @@ impl<B: MessageBuffer> ClientConnection<B> {
         self.transport.http.can_open()
     }
 
+    /// A number that changes with each call that is started.
+    pub fn started(&self) -> u32 {
+        self.transport.generation()
+    }
+
     /// Calls that are not forgotten yet.
     pub fn calls(&self) -> usize {
         self.transport.calls.len()

@@ -4,7 +4,7 @@
 
 use super::error::TlsError;
 use der::asn1::{AnyRef, BitStringRef, GeneralizedTime, ObjectIdentifier, OctetStringRef, UtcTime};
-use der::{Decode, Reader, SliceReader, Tag, Tagged};
+use der::{Decode, Encode, Reader, SliceReader, Tag, Tagged};
 use rustls::pki_types::UnixTime;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -161,6 +161,11 @@ impl<'a> Certificate<'a> {
         self.common_name.as_deref()
     }
 
+    /// The subject, written as RFC 2253 has it: the most specific part first.
+    pub fn subject(&self) -> String {
+        distinguished_name(self.subject).unwrap_or_default()
+    }
+
     /// The SubjectPublicKeyInfo.
     pub(super) fn public_key_info(&self) -> &'a [u8] {
         self.public_key_info
@@ -224,6 +229,76 @@ fn time(reader: &mut SliceReader<'_>) -> der::Result<Duration> {
         Tag::UtcTime => UtcTime::decode(reader)?.to_unix_duration(),
         _ => GeneralizedTime::decode(reader)?.to_unix_duration(),
     })
+}
+
+/// What the parts of a name are called. Others are called by their numbers.
+const ATTRIBUTES: [(&str, &str); 16] = [
+    ("2.5.4.3", "CN"),
+    ("2.5.4.4", "SN"),
+    ("2.5.4.5", "serialNumber"),
+    ("2.5.4.6", "C"),
+    ("2.5.4.7", "L"),
+    ("2.5.4.8", "ST"),
+    ("2.5.4.9", "street"),
+    ("2.5.4.10", "O"),
+    ("2.5.4.11", "OU"),
+    ("2.5.4.12", "title"),
+    ("2.5.4.17", "postalCode"),
+    ("2.5.4.42", "GN"),
+    ("2.5.4.46", "dnQualifier"),
+    ("0.9.2342.19200300.100.1.1", "UID"),
+    ("0.9.2342.19200300.100.1.25", "DC"),
+    ("1.2.840.113549.1.9.1", "emailAddress"),
+];
+
+fn distinguished_name(name: &[u8]) -> der::Result<String> {
+    let mut written = Vec::new();
+    let mut parts = inside(AnyRef::from_der(name)?, Tag::Sequence)?;
+    while !parts.is_finished() {
+        let mut attributes = Vec::new();
+        let mut part = inside(AnyRef::decode(&mut parts)?, Tag::Set)?;
+        while !part.is_finished() {
+            let mut attribute = inside(AnyRef::decode(&mut part)?, Tag::Sequence)?;
+            let id: ObjectIdentifier = ObjectIdentifier::decode(&mut attribute)?;
+            let id = id.to_string();
+            let value = AnyRef::decode(&mut attribute)?;
+            let named = ATTRIBUTES.iter().find(|(number, _)| *number == id);
+            attributes.push(match (named, text(value)) {
+                (Some((_, name)), Some(text)) => format!("{name}={}", escaped(&text)),
+                _ => format!("{id}={}", hexadecimal(value)?),
+            });
+        }
+        written.push(attributes.join("+"));
+    }
+    written.reverse();
+    Ok(written.join(","))
+}
+
+/// RFC 2253 §2.4, with what is not ASCII as octets of UTF-8.
+fn escaped(value: &str) -> String {
+    let mut written = String::new();
+    let last = value.len().saturating_sub(1);
+    for (at, octet) in value.bytes().enumerate() {
+        match octet {
+            b',' | b'+' | b'"' | b'\\' | b'<' | b'>' | b';' => {
+                written.push('\\');
+                written.push(char::from(octet));
+            }
+            b'#' | b' ' if at == 0 => {
+                written.push('\\');
+                written.push(char::from(octet));
+            }
+            b' ' if at == last => written.push_str("\\ "),
+            b' '..=b'~' => written.push(char::from(octet)),
+            _ => written.push_str(&format!("\\{octet:02X}")),
+        }
+    }
+    written
+}
+
+fn hexadecimal(value: AnyRef<'_>) -> der::Result<String> {
+    let octets = value.to_der()?;
+    Ok(octets.iter().fold(String::from("#"), |text, octet| text + &format!("{octet:02X}")))
 }
 
 /// The last common name, the most specific one, as BoringSSL takes it.

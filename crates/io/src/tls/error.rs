@@ -49,6 +49,7 @@ fn why(error: &CertificateError) -> String {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             format!("it has expired ({error})")
         }
+        CertificateError::BadSignature => "it is not signed by who it says (bad signature)".into(),
         CertificateError::Other(other) => other.to_string(),
         _ => error.to_string(),
     }

@@ -14,7 +14,7 @@ mod verifier;
 pub use certificate::{AltName, Certificate};
 pub use client::{ClientTls, Roots};
 pub use error::TlsError;
-pub use pem::Identity;
+pub use pem::{Identity, pem};
 pub use server::ServerTls;
 pub use stream::{Handshake, TlsStream};
 

@@ -3,6 +3,8 @@
 use super::certificate::Certificate;
 use super::error::TlsError;
 use super::provider;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::pem::{Error, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
@@ -34,6 +36,18 @@ fn reason(error: &rustls::Error) -> String {
         rustls::Error::General(text) => text.clone(),
         error => error.to_string(),
     }
+}
+
+/// A certificate as PEM, with lines of 64 characters.
+pub fn pem(der: &[u8]) -> String {
+    let encoded = STANDARD.encode(der);
+    let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
+    for line in encoded.as_bytes().chunks(64) {
+        text.extend(line.iter().map(|octet| char::from(*octet)));
+        text.push('\n');
+    }
+    text.push_str("-----END CERTIFICATE-----\n");
+    text
 }
 
 /// All certificates of a text, at least one.

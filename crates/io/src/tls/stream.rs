@@ -12,6 +12,7 @@ use rustls::pki_types::CertificateDer;
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::mem;
+use std::sync::Arc;
 
 /// Octets that one read takes from the socket.
 const READ: usize = 64 << 10;
@@ -60,7 +61,7 @@ pub struct TlsStream {
     /// What is encrypted and not written, from `sent` on.
     outgoing: Vec<u8>,
     sent: usize,
-    handshake: Option<Handshake>,
+    handshake: Option<Arc<Handshake>>,
     /// The peer has said that nothing more comes.
     is_ended: bool,
     /// We have said so.
@@ -69,6 +70,8 @@ pub struct TlsStream {
     may_have_more: bool,
     /// Something has come since it was last asked.
     heard: bool,
+    /// The session has failed: nothing more is to be asked of it.
+    is_failed: bool,
 }
 
 impl TlsStream {
@@ -86,6 +89,7 @@ impl TlsStream {
             said_goodbye: false,
             may_have_more: false,
             heard: false,
+            is_failed: false,
         }
     }
 
@@ -93,7 +97,7 @@ impl TlsStream {
         &self.socket
     }
 
-    pub(crate) fn handshake(&self) -> Option<&Handshake> {
+    pub(crate) fn handshake(&self) -> Option<&Arc<Handshake>> {
         self.handshake.as_ref()
     }
 
@@ -120,6 +124,7 @@ impl TlsStream {
         if self.is_ended {
             return Ok(Some(0));
         }
+        self.check()?;
         SCRATCH.with_borrow_mut(|scratch| {
             let kept = self.rest.len();
             if scratch.len() < kept + READ {
@@ -224,6 +229,7 @@ impl TlsStream {
     }
 
     fn speak(&mut self, speech: Speech<'_>) -> io::Result<()> {
+        self.check()?;
         loop {
             let mut plain = Plain { buffer: &mut [], len: 0, rest: &mut self.plain };
             let (discard, step) =
@@ -242,6 +248,7 @@ impl TlsStream {
 
     /// Goes on with the handshake, and writes what waits. `true`: the socket takes no more now.
     pub(crate) fn flush(&mut self) -> io::Result<bool> {
+        self.check()?;
         if self.handshake.is_none() {
             self.go_on().map_err(|error| self.session_failed(&error))?;
         }
@@ -278,7 +285,10 @@ impl TlsStream {
 
     /// Says that nothing more comes, if it has not been said. What the socket does not take now is lost.
     pub(crate) fn close_notify(&mut self) {
-        if self.handshake.is_some() && !mem::replace(&mut self.said_goodbye, true) {
+        if self.handshake.is_some()
+            && !self.is_failed
+            && !mem::replace(&mut self.said_goodbye, true)
+        {
             // The peer may be gone, which is as good.
             let _ = self.speak(Speech::Goodbye).and_then(|()| self.transmit());
         }
@@ -292,17 +302,27 @@ impl TlsStream {
         if self.session.alpn_protocol() != Some(H2) {
             return Err(self.failure("the peer does not agree to HTTP/2 by ALPN"));
         }
-        self.handshake = Some(self.session.handshake());
+        self.handshake = Some(Arc::new(self.session.handshake()));
         Ok(())
     }
 
     /// An error of the session's, after its alert has been written, if that goes at once.
     fn session_failed(&mut self, error: &rustls::Error) -> io::Error {
         let failure = self.failure(&explain(error, self.session.is_client()));
-        // It fails again, once it has said so.
-        let _ = self.go_on();
+        self.is_failed = true;
+        // One step only: rustls panics where a session that has failed is given more to fail on.
+        let mut plain = Plain { buffer: &mut [], len: 0, rest: &mut Vec::new() };
+        let _ = self.session.step(&mut self.rest, &mut self.outgoing, &mut plain, None);
+        // The peer may be gone, which is as good.
         let _ = self.transmit();
         failure
+    }
+
+    fn check(&self) -> io::Result<()> {
+        match self.is_failed {
+            true => Err(io::ErrorKind::ConnectionAborted.into()),
+            false => Ok(()),
+        }
     }
 
     fn failure(&self, text: &str) -> io::Error {

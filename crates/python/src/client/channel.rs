@@ -4,26 +4,30 @@ use super::loop_channel::LoopChannel;
 use super::method::{Kind, Method, Rules};
 use super::multicallable;
 use crate::awaitable::Awaitable;
+use crate::credentials::{ChannelSecurity, PyChannelSecurity};
 use crate::errors::usage_error;
 use crate::gil::GilCell;
 use crate::names::names;
 use crate::options::Options;
 use crate::port::{Port, current_loop};
-use oxgrpc_core::{BackoffOptions, ClientOptions, Connectivity, Encoding};
+use oxgrpc_core::{BalancerOptions, ClientOptions, Connectivity, Encoding, PolicyKind};
 use oxgrpc_io::Target;
-use oxgrpc_resilience::{ServiceConfig, Throttle};
+use oxgrpc_resilience::{Balancing, ServiceConfig, Throttle};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString};
+use pyo3::types::{PyBytes, PyString, PyTuple};
 use smallvec::SmallVec;
 use std::sync::{Arc, Mutex};
 
 /// What all connections of a channel share.
 pub(crate) struct Config {
     pub(crate) target: Target,
+    pub(crate) security: ChannelSecurity,
+    /// Whose certificate a server has to have.
+    pub(crate) host: String,
     pub(crate) client: ClientOptions,
-    pub(crate) backoff: BackoffOptions,
+    pub(crate) balancer: BalancerOptions,
     /// How messages are compressed unless a call says otherwise.
     pub(crate) encoding: Encoding,
     /// What holds for its methods. What the channel has switched off is not in it.
@@ -46,12 +50,18 @@ struct State {
 #[pyclass(frozen, weakref, module = "oxgrpc._native", name = "Channel")]
 pub(crate) struct Channel {
     config: Arc<Config>,
+    /// What all its calls carry.
+    plugins: Option<Py<PyTuple>>,
     state: GilCell<State>,
 }
 
 impl Channel {
     pub(crate) fn config(&self) -> &Config {
         &self.config
+    }
+
+    pub(super) fn plugins(&self) -> Option<&Py<PyTuple>> {
+        self.plugins.as_ref()
     }
 
     /// The running loop's part of the channel.
@@ -145,11 +155,13 @@ fn service_config(options: &Options) -> PyResult<ServiceConfig> {
 #[pymethods]
 impl Channel {
     #[new]
-    #[pyo3(signature = (target, options=None, compression=None))]
+    #[pyo3(signature = (target, options=None, compression=None, security=None, plugins=None))]
     fn new(
         target: &str,
         options: Option<&Bound<'_, PyAny>>,
         compression: Option<&Bound<'_, PyAny>>,
+        security: Option<&PyChannelSecurity>,
+        plugins: Option<Bound<'_, PyTuple>>,
     ) -> PyResult<Self> {
         let parsed =
             Target::parse(target).map_err(|error| PyValueError::new_err(error.to_string()))?;
@@ -157,23 +169,45 @@ impl Channel {
         let service = service_config(&options)?;
         let user_agent = options.user_agent();
         let keepalive = options.keepalive();
+        let mut balancer = options.balancer.clone();
+        if let Target::Addresses(_) = parsed {
+            balancer.resolution_interval = None;
+        }
+        // The service config stands above `grpc.lb_policy_name`.
+        match service.balancing {
+            Some(Balancing::PickFirst { shuffle }) => {
+                balancer.policy = PolicyKind::PickFirst;
+                balancer.shuffles = shuffle;
+            }
+            Some(Balancing::RoundRobin) => balancer.policy = PolicyKind::RoundRobin,
+            None => {}
+        }
+        let security = security.map(|security| security.0.clone()).unwrap_or_default();
+        let name_override = options.target_name_override;
+        let authority = options.authority.or_else(|| name_override.clone());
+        let authority = authority.unwrap_or_else(|| Target::authority(target));
+        let host = name_override.unwrap_or_else(|| Target::host(&authority).to_owned());
         let config = Config {
             target: parsed,
+            host,
             client: ClientOptions {
                 http: options.http,
                 limits: options.limits,
                 keepalive,
-                scheme: "http",
-                authority: options.authority.unwrap_or_else(|| Target::authority(target)),
+                scheme: security.scheme(),
+                authority,
                 user_agent,
             },
-            backoff: options.backoff,
+            balancer,
             encoding: options.encoding,
             throttle: service.throttling.map(|throttling| Mutex::new(Throttle::new(throttling))),
             service,
             retry_buffer_bytes: options.retry_buffer_bytes,
+            security,
         };
-        Ok(Self { config: Arc::new(config), state: GilCell::new(State::default()) })
+        let plugins = plugins.filter(|plugins| !plugins.is_empty()).map(Bound::unbind);
+        let state = GilCell::new(State::default());
+        Ok(Self { config: Arc::new(config), plugins, state })
     }
 
     #[pyo3(signature = (method, request_serializer=None, response_deserializer=None))]
@@ -278,6 +312,9 @@ impl Channel {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Some(plugins) = &self.plugins {
+            visit.call(plugins)?;
+        }
         self.state.traverse(|state| state.loop_channels.iter().try_for_each(|own| visit.call(own)))
     }
 

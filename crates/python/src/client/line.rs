@@ -11,12 +11,11 @@ use super::call::{Call, Place, Style, cancel_timer};
 use super::link::{CallRef, ClientLink};
 use super::loop_channel::LoopChannel;
 use super::method::Request;
-use oxgrpc_core::{Code, Connectivity, StartError, Status, UsageError};
+use oxgrpc_core::{Code, StartError, Status, UsageError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::collections::{HashMap, VecDeque};
-use std::time::Instant;
 
 /// Calls that have no connection.
 #[derive(Default)]
@@ -55,7 +54,7 @@ impl LoopChannel {
     ) -> PyResult<Bound<'py, Call>> {
         let py = slf.py();
         // A call that finds a connection is never in any other place: this is what nearly all calls do.
-        if let Some(link) = slf.get().ready_link(py) {
+        if let Some(link) = slf.get().next_link(py) {
             match link.get().start(py, &request, message, 0) {
                 Ok(id) => {
                     let place = Place::Active(link.clone().unbind(), id);
@@ -89,7 +88,7 @@ impl LoopChannel {
             drop(reference);
         }
         let reference = CallRef::new(call)?;
-        let (reference, timer) = match slf.get().ready_link(py) {
+        let (reference, timer) = match Self::link_with_room(slf) {
             Some(link) => match Self::put(&link, call, reference, timer) {
                 Ok(()) => return Ok(()),
                 Err((reference, timer, reason)) => {
@@ -99,11 +98,10 @@ impl LoopChannel {
             },
             None => (reference, timer),
         };
-        let (in_backoff, error) = slf.get().state.with(py, |state| {
-            let now = state.channel.connectivity(Instant::now());
-            (now == Connectivity::TransientFailure, state.last_error.clone())
-        });
-        if in_backoff && !call.get().state.with(py, |state| state.request.wait_for_ready) {
+        let failure = slf.get().state.with(py, |state| state.balancer.failure().map(str::to_owned));
+        if let Some(error) = failure
+            && !call.get().state.with(py, |state| state.request.wait_for_ready)
+        {
             cancel_timer(py, timer);
             Call::attempt_failed(call, Status::new(Code::Unavailable, error));
             return Ok(());
@@ -195,11 +193,17 @@ impl LoopChannel {
     /// Puts waiting calls on the connection, as many as it takes.
     pub(super) fn start_pending(slf: &Bound<'_, Self>) {
         let py = slf.py();
-        let Some(link) = slf.get().ready_link(py) else { return };
         loop {
             let next = slf.get().state.with(py, |state| state.line.waiting.pop_front());
             let Some(reference) = next else { break };
             let Some(call) = reference.upgrade(py) else { continue };
+            if call.get().waits_for_ready(py).is_none() {
+                continue;
+            }
+            let Some(link) = Self::link_with_room(slf) else {
+                slf.get().state.with(py, |state| state.line.waiting.push_front(reference));
+                break;
+            };
             let Some((timer, _)) = Self::lift(&call) else { continue };
             if let Err((reference, timer, reason)) = Self::put(&link, &call, reference, timer) {
                 let place = Place::Pending { timer, parked: false };

@@ -10,8 +10,8 @@ use crate::names::log;
 use crate::port::Port;
 use crate::slots::Slots;
 use oxgrpc_core::{
-    CallId, ClientConnection, ClientEvent, Code, Engine, ErrorCode, Metadata, Next, Outcome,
-    StartError, Status, UsageError,
+    CallId, ClientConnection, ClientEvent, Code, ConnectionId, Engine, ErrorCode, Metadata, Next,
+    Outcome, StartError, Status, UsageError,
 };
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -69,6 +69,8 @@ impl CallRef {
 /// A client's connection.
 #[pyclass(frozen, module = "oxgrpc._native", name = "ClientLink")]
 pub(crate) struct ClientLink {
+    /// Its name to the balancer.
+    pub(super) id: ConnectionId,
     loop_channel: Py<LoopChannel>,
     port: Py<Port>,
     link: GilCell<Link<ClientConnection<Message>>>,
@@ -91,17 +93,32 @@ impl ClientLink {
     pub(crate) fn new(
         py: Python<'_>,
         loop_channel: &Bound<'_, LoopChannel>,
+        id: ConnectionId,
         link: Link<ClientConnection<Message>>,
     ) -> PyResult<Py<Self>> {
         Py::new(
             py,
             Self {
+                id,
                 loop_channel: loop_channel.clone().unbind(),
                 port: loop_channel.get().port().clone_ref(py),
                 link: GilCell::new(link),
                 calls: GilCell::new(Slots::default()),
             },
         )
+    }
+
+    /// Whether a call could be started now.
+    pub(super) fn can_start(&self, py: Python<'_>) -> Result<(), UsageError> {
+        self.link.with(py, |link| match link.is_open() {
+            true => link.engine.can_start(),
+            false => Err(UsageError::ConnectionClosed),
+        })
+    }
+
+    /// A number that changes with each call.
+    pub(super) fn started(&self, py: Python<'_>) -> u32 {
+        self.link.with(py, |link| link.engine.started())
     }
 
     /// Starts a call, and sends its only request. The call itself is told to the link with [`attach`](Self::attach).
@@ -335,18 +352,19 @@ impl Driven for ClientLink {
         let py = slf.py();
         let me = slf.get();
         let peer = me.peer(py);
-        let text = match end {
-            End::Closed(None) => format!("{peer}: the server closed the connection"),
+        let why = match end {
+            End::Closed(None) => "the server closed the connection".into(),
             End::Closed(Some(rule)) => {
                 log(py, "broken_by_peer", (&peer, *rule));
-                format!("{peer}: {rule}")
+                (*rule).to_owned()
             }
             End::Violation(violation) => {
                 log(py, "broken_by_peer", (&peer, violation.to_string()));
-                format!("{peer}: the server broke a rule: {violation}")
+                format!("the server broke a rule: {violation}")
             }
-            End::Failed(error) => format!("{peer}: {error}"),
+            End::Failed(error) => error.to_string(),
         };
+        let text = format!("{peer}: {why}");
         let status = Status::new(Code::Unavailable, text.clone());
         me.link.with(py, |link| link.engine.close(&status));
         Self::dispatch(slf);

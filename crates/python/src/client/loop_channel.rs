@@ -1,40 +1,43 @@
-//! A channel on one event loop: its connection, how it comes about, and the calls that wait for it.
+//! A channel on one event loop: its connections, the calls that wait for one, and who waits for another state.
 //!
-//! One connection at a time, to the first address that answers (gRPC's pick_first). It counts as established when the
-//! server's SETTINGS have come, so that a port which accepts and speaks something else is a failed attempt and not a lost
-//! call.
+//! Which connections there are is the balancer's to decide (`subchannel.rs` carries it out). One counts as established when
+//! the server's SETTINGS have come, so that a port which accepts and speaks something else is a failed attempt and not a
+//! lost call.
 
 use super::call::{CANCELLED_LOCALLY, Call};
 use super::channel::Config;
 use super::line::Line;
 use super::link::ClientLink;
+use super::picker::{Pick, Picker};
+use super::subchannel::Connection;
 use crate::awaitable::{Awaitable, Operation, Polled};
 use crate::gil::GilCell;
 use crate::port::{Port, Ready};
-use oxgrpc_core::{ChannelState, Connectivity, KeepaliveOptions, UsageError};
-use oxgrpc_io::{Address, Socket};
+use oxgrpc_core::{Balancer, ConnectionId, Connectivity, KeepaliveOptions, UsageError};
+use oxgrpc_io::Address;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use std::collections::VecDeque;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 pub(super) struct State {
-    pub(super) channel: ChannelState,
-    /// The connection, established or about to be.
-    pub(super) link: Option<Py<ClientLink>>,
-    /// Connections whose servers go away: their calls go on.
+    /// What decides upon connections.
+    pub(super) balancer: Balancer<Address>,
+    /// What it is about to say is being done.
+    pub(super) is_acting: bool,
+    /// Attempts, and connections that the balancer knows of.
+    pub(super) connections: Vec<(ConnectionId, Connection)>,
+    /// The established ones, as calls find them.
+    pub(super) picker: Picker,
+    /// Connections that take no more calls: those that they have go on.
     pub(super) draining: Vec<Py<ClientLink>>,
-    /// The socket that is being connected.
-    pub(super) connecting: Option<Socket>,
-    /// Addresses that are yet to be tried.
-    pub(super) addresses: VecDeque<Address>,
-    pub(super) last_error: String,
     /// How connections are kept alive: more rarely than the channel says, once a server has complained.
     pub(super) keepalive: Option<KeepaliveOptions>,
-    /// Gives up an attempt, or begins the next.
-    pub(super) timer: Option<Py<PyAny>>,
+    /// When the balancer is asked again.
+    pub(super) timer: Option<(Instant, Py<PyAny>)>,
     /// Calls that have no connection.
     pub(super) line: Line,
     /// Who waits for another state.
@@ -42,8 +45,25 @@ pub(super) struct State {
     /// Who waits for the last call to end.
     pub(super) idlers: Vec<Py<Awaitable>>,
     pub(super) closed: bool,
-    /// Nobody can start calls any more: the connection goes with the last one.
+    /// Nobody can start calls any more: the connections go with the last one.
     pub(super) orphaned: bool,
+}
+
+impl State {
+    /// All connections, the draining ones included.
+    fn links(&self) -> impl Iterator<Item = &Py<ClientLink>> {
+        let known = self.connections.iter().filter_map(|(_, connection)| connection.link());
+        known.chain(&self.draining)
+    }
+}
+
+/// Tells addresses apart that take turns where several are tried (gRFC A61).
+fn family(address: &Address) -> u8 {
+    match address {
+        Address::Tcp(SocketAddr::V4(_)) => 4,
+        Address::Tcp(SocketAddr::V6(_)) => 6,
+        _ => 0,
+    }
 }
 
 /// A channel on one event loop.
@@ -56,13 +76,13 @@ pub(crate) struct LoopChannel {
 
 impl LoopChannel {
     pub(crate) fn new(py: Python<'_>, port: Py<Port>, config: Arc<Config>) -> PyResult<Py<Self>> {
+        let seed = RandomState::new().build_hasher().finish();
         let state = State {
-            channel: ChannelState::new(config.backoff),
-            link: None,
+            balancer: Balancer::new(config.balancer.clone(), family, seed),
+            is_acting: false,
+            connections: Vec::new(),
+            picker: Picker::default(),
             draining: Vec::new(),
-            connecting: None,
-            addresses: VecDeque::new(),
-            last_error: String::new(),
             keepalive: config.client.keepalive,
             timer: None,
             line: Line::default(),
@@ -79,7 +99,7 @@ impl LoopChannel {
     }
 
     /// A connection takes no call. One that never will again, because its stream ids are used up or its end is still being
-    /// told, makes way for the next.
+    /// told, makes way for others.
     pub(super) fn not_now(
         slf: &Bound<'_, Self>,
         link: &Bound<'_, ClientLink>,
@@ -91,13 +111,34 @@ impl LoopChannel {
         }
     }
 
-    /// The connection, if it is established.
-    pub(super) fn ready_link<'py>(&self, py: Python<'py>) -> Option<Bound<'py, ClientLink>> {
-        self.state.with(py, |state| {
-            let link = state.link.as_ref()?;
-            let ready = state.channel.is_ready();
-            ready.then(|| link.bind(py).clone())
-        })
+    /// The connection whose turn it is, if there is one. It may have as many calls as its server allows.
+    #[inline]
+    pub(super) fn next_link<'py>(&self, py: Python<'py>) -> Option<Bound<'py, ClientLink>> {
+        self.state.with(py, |state| Some(state.picker.next()?.bind(py).clone()))
+    }
+
+    /// A connection that takes a call. Where all have as many as their servers allow, another one is sought.
+    pub(super) fn link_with_room<'py>(slf: &Bound<'py, Self>) -> Option<Bound<'py, ClientLink>> {
+        let py = slf.py();
+        let me = slf.get();
+        loop {
+            match me.state.with(py, |state| state.picker.with_room(py)) {
+                Pick::Link(link) => return Some(link),
+                Pick::None => return None,
+                Pick::Full => {
+                    me.state.with(py, |state| state.balancer.at_limit(Instant::now()));
+                    Self::act(slf);
+                    return None;
+                }
+                Pick::Dead(link, reason) => {
+                    Self::not_now(slf, &link, &reason);
+                    // While a change is under way the picker is renewed at its end.
+                    if me.state.with(py, |state| state.is_acting) {
+                        return None;
+                    }
+                }
+            }
+        }
     }
 
     /// A call has ended, or is no longer in line.
@@ -122,7 +163,7 @@ impl LoopChannel {
         }
         if me.call_count(py) == 0 {
             for idler in me.state.with(py, |state| std::mem::take(&mut state.idlers)) {
-                me.port.get().enqueue(py, Ready::Wake(idler));
+                me.wake(py, idler);
             }
             Self::is_over(slf);
         }
@@ -142,10 +183,9 @@ impl LoopChannel {
     }
 
     /// Calls that have not ended.
-    fn call_count(&self, py: Python<'_>) -> usize {
+    pub(super) fn call_count(&self, py: Python<'_>) -> usize {
         self.state.with(py, |state| {
-            let links = state.link.iter().chain(&state.draining);
-            let active: usize = links.map(|link| link.get().call_count(py)).sum();
+            let active: usize = state.links().map(|link| link.get().call_count(py)).sum();
             active + state.line.len(py)
         })
     }
@@ -154,7 +194,7 @@ impl LoopChannel {
 /// Connectivity, as the channel shows it, and the end.
 impl LoopChannel {
     pub(crate) fn connectivity(&self, py: Python<'_>) -> Connectivity {
-        self.state.with(py, |state| state.channel.connectivity(Instant::now()))
+        self.state.with(py, |state| state.balancer.connectivity())
     }
 
     /// A server has been pinged too often: connections that come are pinged half as often.
@@ -164,10 +204,8 @@ impl LoopChannel {
         });
     }
 
-    pub(super) fn state_changed(&self, py: Python<'_>) {
-        for watcher in self.state.with(py, |state| std::mem::take(&mut state.watchers)) {
-            self.port.get().enqueue(py, Ready::Wake(watcher));
-        }
+    pub(super) fn wake(&self, py: Python<'_>, awaitable: Py<Awaitable>) {
+        self.port.get().enqueue(py, Ready::Wake(awaitable));
     }
 
     pub(crate) fn loop_is(&self, event_loop: &Bound<'_, PyAny>) -> bool {
@@ -192,29 +230,31 @@ impl LoopChannel {
     pub(crate) fn close(slf: &Bound<'_, Self>) {
         let py = slf.py();
         let me = slf.get();
-        let (links, line, connecting) = me.state.with(py, |state| {
+        let (connections, draining, picker, line) = me.state.with(py, |state| {
             state.closed = true;
-            state.channel.shut_down();
-            let links: Vec<Py<ClientLink>> =
-                state.link.take().into_iter().chain(state.draining.drain(..)).collect();
-            (links, std::mem::take(&mut state.line), state.connecting.take())
+            state.balancer.shut_down();
+            let connections = std::mem::take(&mut state.connections);
+            let draining = std::mem::take(&mut state.draining);
+            let picker = std::mem::take(&mut state.picker);
+            (connections, draining, picker, std::mem::take(&mut state.line))
         });
+        drop(picker);
         me.cancel_timer(py);
-        if let Some(socket) = connecting {
-            me.unwatch_connecting(py, &socket);
-        }
         for call in line.calls() {
             if let Some(call) = call.upgrade(py) {
                 Call::cancel_with(&call, CANCELLED_LOCALLY);
             }
         }
-        for link in links {
-            for call in link.get().calls(py) {
+        let drained = draining.into_iter().map(Connection::Link);
+        for connection in connections.into_iter().map(|(_, own)| own).chain(drained) {
+            for call in connection.link().into_iter().flat_map(|link| link.get().calls(py)) {
                 Call::cancel_with(&call, CANCELLED_LOCALLY);
             }
-            ClientLink::close(link.bind(py));
+            connection.close(py);
         }
-        me.state_changed(py);
+        for watcher in me.state.with(py, |state| std::mem::take(&mut state.watchers)) {
+            me.wake(py, watcher);
+        }
         Self::calls_changed(slf);
     }
 
@@ -236,11 +276,14 @@ impl LoopChannel {
         self.state.with(py, |state| {
             state.orphaned = true;
             if !has_calls {
-                for link in state.link.iter().chain(&state.draining) {
-                    link.get().shut_down(py);
+                for (_, connection) in &state.connections {
+                    match connection {
+                        Connection::Attempt(attempt) => attempt.get().shut_down(py),
+                        Connection::Link(link) => link.get().shut_down(py),
+                    }
                 }
-                if let Some(socket) = &state.connecting {
-                    socket.shut_down();
+                for link in &state.draining {
+                    link.get().shut_down(py);
                 }
             }
         });
@@ -254,13 +297,8 @@ impl LoopChannel {
         Self::resolved(slf, lookup);
     }
 
-    fn on_connected(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::connected(slf)?;
-        slf.get().port.get().run(slf.py())
-    }
-
     fn on_timer(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::timed_out(slf);
+        Self::timer(slf);
         slf.get().port.get().run(slf.py())
     }
 
@@ -269,21 +307,20 @@ impl LoopChannel {
         slf.get().port.get().run(slf.py())
     }
 
-    fn on_retry(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::retry(slf);
-        slf.get().port.get().run(slf.py())
-    }
-
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.port)?;
         self.state.traverse(|state| {
-            for link in state.link.iter().chain(&state.draining) {
+            for (_, connection) in &state.connections {
+                connection.traverse(&visit)?;
+            }
+            state.picker.traverse(&visit)?;
+            for link in &state.draining {
                 visit.call(link)?;
             }
             for awaitable in state.watchers.iter().chain(&state.idlers) {
                 visit.call(awaitable)?;
             }
-            if let Some(timer) = &state.timer {
+            if let Some((_, timer)) = &state.timer {
                 visit.call(timer)?;
             }
             state.line.traverse(&visit)
@@ -292,7 +329,9 @@ impl LoopChannel {
 
     fn __clear__(&self, py: Python<'_>) {
         let dropped = self.state.with(py, |state| {
-            let links = (state.link.take(), std::mem::take(&mut state.draining));
+            let connections = std::mem::take(&mut state.connections);
+            let picker = std::mem::take(&mut state.picker);
+            let links = (connections, picker, std::mem::take(&mut state.draining));
             let waiters = (std::mem::take(&mut state.watchers), std::mem::take(&mut state.idlers));
             (links, waiters, std::mem::take(&mut state.line), state.timer.take())
         });

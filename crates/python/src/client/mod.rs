@@ -5,6 +5,7 @@ mod call;
 mod channel;
 mod classes;
 mod connecting;
+mod credentials;
 mod deadline;
 mod line;
 mod link;
@@ -13,7 +14,10 @@ mod method;
 mod multicallable;
 mod operation;
 mod outcome;
+mod picker;
 mod requests;
+mod resolver;
+mod subchannel;
 
 pub(crate) use call::Call;
 pub(crate) use channel::Channel;

@@ -9,7 +9,6 @@ use crate::message::serialize;
 use crate::metadata;
 use crate::options::encoding_of;
 use crate::pump::Pump;
-use oxgrpc_core::{Code, Status};
 use pyo3::PyClassInitializer;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -43,6 +42,7 @@ impl MultiCallable {
         let me = slf.get();
         let channel = me.channel.get();
         let loop_channel = Channel::loop_channel(me.channel.bind(py))?;
+        let plugins = Channel::plugins_of(me.channel.bind(py), parameters.credentials)?;
         let encoding = encoding_of(parameters.compression)?.unwrap_or(channel.config().encoding);
         let request = Request {
             method: me.method.clone_ref(py),
@@ -72,14 +72,13 @@ impl MultiCallable {
             },
             None => None,
         };
-        let call = if parameters.credentials.is_some_and(|credentials| !credentials.is_none()) {
-            let text = "Established channel does not have a sufficient security level to transfer \
-                        call credential.";
-            let call = Call::create(&loop_channel, request, None, Place::Over, style)?;
-            Call::fail(&call, Status::new(Code::Unauthenticated, text));
-            call
-        } else {
-            LoopChannel::start(&loop_channel, request, serialized.as_ref(), style)?
+        let message = serialized.as_ref();
+        let call = match plugins {
+            None => LoopChannel::start(&loop_channel, request, message, style)?,
+            Some(plugins) => {
+                let channel = me.channel.bind(py);
+                Call::start_with_plugins(channel, &loop_channel, request, message, style, &plugins)?
+            }
         };
         // A call that failed at once has nobody to cancel a task of its requests.
         if let Some(pump) = pump

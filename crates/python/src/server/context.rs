@@ -328,20 +328,22 @@ impl ServicerContext {
         self.link.get().peer(py)
     }
 
-    fn peer_identities(&self) -> Option<Vec<Vec<u8>>> {
-        None
+    /// What identifies the client: the values of `peer_identity_key`. `None` where nothing does.
+    fn peer_identities<'py>(&self, py: Python<'py>) -> Option<Vec<Bound<'py, PyBytes>>> {
+        let auth = self.link.get().auth_context(py);
+        let identities = auth.identities()?;
+        Some(identities.iter().map(|value| PyBytes::new(py, value)).collect())
     }
 
-    fn peer_identity_key(&self) -> Option<String> {
-        None
+    fn peer_identity_key(&self, py: Python<'_>) -> Option<&'static str> {
+        self.link.get().auth_context(py).identity
     }
 
     fn auth_context<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let context = PyDict::new(py);
-        for (key, value) in
-            [("transport_security_type", "insecure"), ("security_level", "TSI_SECURITY_NONE")]
-        {
-            context.set_item(key, [PyBytes::new(py, value.as_bytes())])?;
+        for (key, values) in self.link.get().auth_context(py).properties {
+            let values: Vec<_> = values.iter().map(|value| PyBytes::new(py, value)).collect();
+            context.set_item(key, values)?;
         }
         Ok(context)
     }

@@ -1,10 +1,12 @@
 //! A server's connection on a loop, and the calls that are answered on it.
 
+use super::auth::AuthContext;
 use super::context::ServicerContext;
 use super::handler::{self, Handler, TaskStarter};
 use super::serving::Server;
 use super::task::HandlerTask;
 use crate::awaitable::{Awaitable, Operation, Polled};
+use crate::credentials::Transport;
 use crate::gil::GilCell;
 use crate::link::{self, AnyLink, Driven, End, Link};
 use crate::message::{Message, Outgoing};
@@ -45,6 +47,7 @@ struct State {
 pub(crate) struct ServerLink {
     server: Py<Server>,
     port: Py<Port>,
+    transport: Transport,
     link: GilCell<Link<ServerConnection<Message>>>,
     state: GilCell<State>,
 }
@@ -77,9 +80,16 @@ impl ServerLink {
         server: Py<Server>,
         port: Py<Port>,
         link: Link<ServerConnection<Message>>,
+        transport: Transport,
     ) -> PyResult<Py<Self>> {
         let state = GilCell::new(State::default());
-        Py::new(py, Self { server, port, link: GilCell::new(link), state })
+        Py::new(py, Self { server, port, transport, link: GilCell::new(link), state })
+    }
+
+    /// What is known of who the client is.
+    pub(crate) fn auth_context(&self, py: Python<'_>) -> AuthContext {
+        let handshake = self.link.with(py, |link| link.handshake());
+        AuthContext::new(self.transport, handshake.as_deref())
     }
 
     pub(crate) fn py_port(&self) -> &Py<Port> {

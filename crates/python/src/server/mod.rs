@@ -1,5 +1,6 @@
 //! The server: listening, connections, and the tasks that answer calls.
 
+mod auth;
 mod context;
 mod handler;
 mod link;

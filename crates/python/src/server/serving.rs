@@ -3,6 +3,7 @@
 use super::handler::{self, Handler, Handlers};
 use super::link::ServerLink;
 use crate::awaitable::{Awaitable, Operation, Polled};
+use crate::credentials::{ServerSecurity, Transport};
 use crate::errors::usage_error;
 use crate::gil::GilCell;
 use crate::link::Link;
@@ -41,7 +42,7 @@ enum Phase {
 struct State {
     phase: Phase,
     handlers: Handlers,
-    listeners: Vec<Listener>,
+    ports: Vec<ServerPort>,
     port: Option<Py<Port>>,
     /// The context in which it was started, without what was set since: handlers begin in copies of it.
     context: Option<Py<PyAny>>,
@@ -50,6 +51,18 @@ struct State {
     active: usize,
     /// Who waits for the last call to end.
     idlers: Vec<Py<Awaitable>>,
+}
+
+/// Where connections are accepted, and how they are secured; `None` where they are not.
+struct ServerPort {
+    listener: Listener,
+    security: Option<Py<ServerSecurity>>,
+}
+
+impl ServerPort {
+    fn fd(&self) -> i32 {
+        self.listener.as_raw_fd()
+    }
 }
 
 /// A server.
@@ -137,15 +150,35 @@ impl Server {
         drop(removed);
     }
 
-    fn accept(slf: &Bound<'_, Self>, socket: Socket) -> PyResult<()> {
+    fn accept(
+        slf: &Bound<'_, Self>,
+        socket: Socket,
+        security: Option<&Py<ServerSecurity>>,
+    ) -> PyResult<()> {
         let py = slf.py();
         let me = slf.get();
+        let transport = security.map_or(Transport::Insecure, |security| security.get().transport());
+        let stream = match security {
+            None => socket.into(),
+            Some(security) => {
+                security.get().refresh(py)?;
+                let peer = socket.peer().to_string();
+                match security.get().secure(py, socket) {
+                    Ok(stream) => stream,
+                    Err(error) => {
+                        log(py, "lost", (peer, error.to_string()));
+                        return Ok(());
+                    }
+                }
+            }
+        };
         let (port, methods) = me.state.with(py, |state| {
             (state.port.as_ref().map(|port| port.clone_ref(py)), state.handlers.methods())
         });
         let Some(port) = port else { return Ok(()) };
         let engine = ServerConnection::new(me.options.clone(), methods);
-        let link = ServerLink::new(py, slf.clone().unbind(), port, Link::new(engine, socket))?;
+        let link =
+            ServerLink::new(py, slf.clone().unbind(), port, Link::new(engine, stream), transport)?;
         let kept = link.clone_ref(py);
         me.state.with(py, |state| state.links.push(kept));
         ServerLink::open(link.bind(py));
@@ -183,7 +216,7 @@ impl Server {
     fn watch_listeners(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let (fds, port) = slf.get().state.with(py, |state| {
-            let fds: Vec<i32> = state.listeners.iter().map(AsRawFd::as_raw_fd).collect();
+            let fds: Vec<i32> = state.ports.iter().map(ServerPort::fd).collect();
             (fds, state.port.as_ref().map(|port| port.clone_ref(py)))
         });
         let Some(port) = port else { return Ok(()) };
@@ -209,7 +242,7 @@ impl Server {
     fn pause(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let (fds, port) = slf.get().state.with(py, |state| {
-            let fds: Vec<i32> = state.listeners.iter().map(AsRawFd::as_raw_fd).collect();
+            let fds: Vec<i32> = state.ports.iter().map(ServerPort::fd).collect();
             (fds, state.port.as_ref().map(|port| port.clone_ref(py)))
         });
         slf.get().unwatch_listeners(py, &fds);
@@ -243,7 +276,7 @@ impl Server {
         let state = State {
             phase: Phase::New,
             handlers: Handlers::default(),
-            listeners: Vec::new(),
+            ports: Vec::new(),
             port: None,
             context: None,
             links: Vec::new(),
@@ -310,7 +343,13 @@ impl Server {
     }
 
     /// Listens; returns the port, 1 for a Unix socket.
-    fn listen(&self, py: Python<'_>, address: &Bound<'_, PyAny>) -> PyResult<u16> {
+    #[pyo3(signature = (address, security=None))]
+    fn listen(
+        &self,
+        py: Python<'_>,
+        address: &Bound<'_, PyAny>,
+        security: Option<Py<ServerSecurity>>,
+    ) -> PyResult<u16> {
         let address = match address.cast::<PyBytes>() {
             Ok(octets) => String::from_utf8_lossy(octets.as_bytes()).into_owned(),
             Err(_) => address
@@ -323,7 +362,12 @@ impl Server {
             PyRuntimeError::new_err(format!("Failed to bind to address {address}: {error}"))
         })?;
         let port = listeners.first().and_then(|listener| listener.address().port());
-        self.state.with(py, |state| state.listeners.extend(listeners));
+        let ports = listeners.into_iter().map(|listener| {
+            let security = security.as_ref().map(|security| security.clone_ref(py));
+            ServerPort { listener, security }
+        });
+        let ports: Vec<_> = ports.collect();
+        self.state.with(py, |state| state.ports.extend(ports));
         Ok(port.unwrap_or(1))
     }
 
@@ -347,15 +391,15 @@ impl Server {
 
     /// Accepts no further connections and announces the end on those there are.
     fn stop_accepting(&self, py: Python<'_>) {
-        let listeners = self.state.with(py, |state| {
+        let ports = self.state.with(py, |state| {
             if matches!(state.phase, Phase::Serving | Phase::New) {
                 state.phase = Phase::Stopping;
             }
-            std::mem::take(&mut state.listeners)
+            std::mem::take(&mut state.ports)
         });
-        let fds: Vec<i32> = listeners.iter().map(AsRawFd::as_raw_fd).collect();
+        let fds: Vec<i32> = ports.iter().map(ServerPort::fd).collect();
         self.unwatch_listeners(py, &fds);
-        drop(listeners);
+        drop(ports);
         for link in self.links(py) {
             ServerLink::shut_down(link.bind(py));
         }
@@ -390,12 +434,16 @@ impl Server {
     fn on_acceptable(slf: &Bound<'_, Self>, fd: i32) -> PyResult<()> {
         let py = slf.py();
         for _ in 0..ACCEPTED {
-            let accepted = slf.get().state.with(py, |state| {
-                let listener = state.listeners.iter().find(|other| other.as_raw_fd() == fd);
-                listener.map_or(Ok(None), Listener::accept)
+            let accepted: io::Result<_> = slf.get().state.with(py, |state| {
+                let Some(port) = state.ports.iter().find(|port| port.fd() == fd) else {
+                    return Ok(None);
+                };
+                let accepted = port.listener.accept()?;
+                let security = port.security.as_ref().map(|security| security.clone_ref(py));
+                Ok(accepted.map(|socket| (socket, security)))
             });
             match accepted {
-                Ok(Some(socket)) => Self::accept(slf, socket)?,
+                Ok(Some((socket, security))) => Self::accept(slf, socket, security.as_ref())?,
                 Ok(None) => break,
                 Err(error) => {
                     // A client that gave up before it was accepted is of no interest; running out of files is.
@@ -423,6 +471,9 @@ impl Server {
             if let Some(context) = &state.context {
                 visit.call(context)?;
             }
+            for security in state.ports.iter().filter_map(|port| port.security.as_ref()) {
+                visit.call(security)?;
+            }
             state.links.iter().try_for_each(|link| visit.call(link))?;
             state.idlers.iter().try_for_each(|idler| visit.call(idler))
         })
@@ -430,7 +481,7 @@ impl Server {
 
     fn __clear__(&self, py: Python<'_>) {
         let dropped = self.state.with(py, |state| {
-            let handlers = std::mem::take(&mut state.handlers);
+            let handlers = (std::mem::take(&mut state.handlers), std::mem::take(&mut state.ports));
             let context = state.context.take();
             (handlers, std::mem::take(&mut state.links), std::mem::take(&mut state.idlers), context)
         });
