@@ -603,3 +603,36 @@ async def test_records_that_come_octet_by_octet() -> None:
                     break
                 except ssl.SSLWantReadError:
                     await receive()
+
+
+async def test_a_client_that_stops_in_the_middle_of_the_handshake(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "oxgrpc")
+    server = aio.server(options=[("grpc.server_handshake_timeout_ms", 200)])
+    async with secured(server=server) as service:
+        await service.unary_unary(b"x")
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        session = client_context().wrap_bio(incoming, outgoing, server_hostname="localhost")
+        with pytest.raises(ssl.SSLWantReadError):
+            session.do_handshake()
+        hello = outgoing.read()
+        for cut in (0, 10, len(hello)):
+            with await wire.Peer.connect(service.port) as peer:
+                await peer.send(hello[:cut])
+                assert await ends(peer.socket)
+        # Whoever has begun in time stays.
+        assert await service.unary_unary(b"x") == b"x"
+    assert "does not begin to speak HTTP/2" in caplog.text
+
+
+async def test_a_server_that_stops_in_the_middle_of_the_handshake() -> None:
+    async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(play, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        options = [("grpc.min_reconnect_backoff_ms", 200)]
+        async with aio.secure_channel(f"127.0.0.1:{port}", channel_credentials(), options=options) as channel:
+            call = channel.unary_unary("/a/B")(b"")
+            assert await call.code() is grpc.StatusCode.UNAVAILABLE

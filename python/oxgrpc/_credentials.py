@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 from . import _log, _native
 from ._plugin import AuthMetadataContext as AuthMetadataContext
@@ -54,11 +54,12 @@ class LocalConnectionType(enum.Enum):
     LOCAL_TCP = 1
 
 
-class ChannelSecurity(NamedTuple):
-    """What is in :class:`ChannelCredentials`."""
+class ChannelSecurity:
+    """What is in :class:`ChannelCredentials`: what secures connections, if anything, and what all calls carry."""
 
-    transport: _native.ChannelSecurity
-    plugins: tuple[Plugin, ...] = ()
+    def __init__(self, transport: _native.ChannelSecurity | None, plugins: tuple[Plugin, ...] = ()) -> None:
+        self.transport = transport
+        self.plugins = plugins
 
 
 def _octets(value: object, what: str) -> bytes | None:
@@ -98,7 +99,7 @@ def insecure_channel_credentials() -> ChannelCredentials:
     return _INSECURE
 
 
-_INSECURE = ChannelCredentials(ChannelSecurity(_native.ChannelSecurity.insecure()))
+_INSECURE = ChannelCredentials(ChannelSecurity(None))
 
 
 def local_channel_credentials(
@@ -144,14 +145,17 @@ def composite_channel_credentials(
     Raises:
       ValueError: the channel is not secure.
     """
-    transport, plugins = channel_credentials._credentials
-    if call_credentials and not transport.is_secure():
+    security = channel_credentials._credentials
+    if call_credentials and security.transport is None:
         raise ValueError("call credentials are for secure channels only")
     more = [plugin for credentials in call_credentials for plugin in credentials._credentials]
-    return ChannelCredentials(ChannelSecurity(transport, (*plugins, *more)))
+    return ChannelCredentials(ChannelSecurity(security.transport, (*security.plugins, *more)))
 
 
-def metadata_call_credentials(metadata_plugin: AuthMetadataPlugin, name: str | None = None) -> CallCredentials:
+def metadata_call_credentials(
+    metadata_plugin: AuthMetadataPlugin | Callable[[AuthMetadataContext, AuthMetadataPluginCallback], None],
+    name: str | None = None,
+) -> CallCredentials:
     """Calls carry what a plugin says, which is asked for each of them.
 
     Args:

@@ -26,6 +26,7 @@ __all__ = [
     "ServerCertificates",
     "ServerSecurity",
     "ServicerContext",
+    "SessionCache",
     "StreamStreamCall",
     "StreamStreamMultiCallable",
     "StreamUnaryCall",
@@ -156,14 +157,15 @@ class StreamStreamMultiCallable(_base_channel.StreamStreamMultiCallable[Any, Any
 @final
 class ChannelSecurity:
     @staticmethod
-    def insecure() -> ChannelSecurity: ...
-    @staticmethod
     def local(is_unix: bool) -> ChannelSecurity: ...
     @staticmethod
     def ssl(
         roots: bytes | None = None, private_key: bytes | None = None, chain: bytes | None = None
     ) -> ChannelSecurity: ...
-    def is_secure(self) -> bool: ...
+
+@final
+class SessionCache:
+    def __new__(cls, capacity: int) -> Self: ...
 
 @final
 class ServerCertificates:

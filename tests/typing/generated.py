@@ -47,6 +47,11 @@ class Servicer(services.MyServiceServicer):
         async for request in request_iterator:
             yield messages.MyResponse(reply=request.message)
 
+    async def SecureMethod(
+        self, request: messages.MyRequest, context: grpc.aio.ServicerContext[messages.MyRequest, messages.MyResponse]
+    ) -> messages.MyResponse:
+        return messages.MyResponse(reply=request.message)
+
 
 async def main(channel: grpc.aio.Channel, server: oxgrpc.aio.Server) -> None:
     services.add_MyServiceServicer_to_server(Servicer(), server)

@@ -15,6 +15,6 @@ pub use socket::Socket;
 pub use stream::Stream;
 pub use target::{Target, TargetError};
 pub use tls::{
-    AltName, Certificate, ClientTls, Handshake, Identity, Roots, ServerTls, TlsError, TlsStream,
-    pem,
+    AltName, Certificate, ClientTls, Handshake, Identity, Roots, ServerTls, SessionCache, TlsError,
+    TlsStream, pem,
 };

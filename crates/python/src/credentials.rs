@@ -4,7 +4,9 @@
 use crate::gil::GilCell;
 use crate::names::names;
 use crate::settings::default_roots_file;
-use oxgrpc_io::{Address, ClientTls, Identity, Roots, ServerTls, Socket, Stream, TlsError};
+use oxgrpc_io::{
+    Address, ClientTls, Identity, Roots, ServerTls, SessionCache, Socket, Stream, TlsError,
+};
 use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -59,6 +61,14 @@ impl ChannelSecurity {
         }
     }
 
+    /// The same, which goes on with sessions from a cache, if it is TLS.
+    pub(crate) fn with_sessions(&self, cache: &SessionCache) -> Self {
+        match self {
+            Self::Tls(tls) => Self::Tls(tls.with_sessions(cache)),
+            other => other.clone(),
+        }
+    }
+
     /// `:scheme`. Local credentials do not encrypt.
     pub(crate) fn scheme(&self) -> &'static str {
         match self {
@@ -80,17 +90,8 @@ pub(crate) struct PyChannelSecurity(pub(crate) ChannelSecurity);
 #[pymethods]
 impl PyChannelSecurity {
     #[staticmethod]
-    fn insecure() -> Self {
-        Self(ChannelSecurity::Insecure)
-    }
-
-    #[staticmethod]
     fn local(is_unix: bool) -> Self {
         Self(ChannelSecurity::Local(Local::new(is_unix)))
-    }
-
-    fn is_secure(&self) -> bool {
-        self.0.is_secure()
     }
 
     /// TLS. Without `roots` it is the system that says whom to trust, or the file that the environment names.
@@ -123,6 +124,18 @@ impl PyChannelSecurity {
             }),
         };
         Ok(Self(ChannelSecurity::Tls(ClientTls::new(roots, identity).map_err(invalid)?)))
+    }
+}
+
+/// Sessions that channels share.
+#[pyclass(frozen, module = "oxgrpc._native", name = "SessionCache")]
+pub(crate) struct PySessionCache(pub(crate) SessionCache);
+
+#[pymethods]
+impl PySessionCache {
+    #[new]
+    fn new(capacity: usize) -> Self {
+        Self(SessionCache::new(capacity))
     }
 }
 

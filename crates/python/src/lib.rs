@@ -38,7 +38,9 @@ mod _native {
         UnaryUnaryMultiCallable,
     };
     #[pymodule_export]
-    use crate::credentials::{PyChannelSecurity, ServerCertificates, ServerSecurity};
+    use crate::credentials::{
+        PyChannelSecurity, PySessionCache, ServerCertificates, ServerSecurity,
+    };
     #[pymodule_export]
     use crate::server::{RequestIterator, Server, ServicerContext};
     use pyo3::prelude::*;

@@ -2,8 +2,10 @@
 //!
 //! One that is not known here is left alone, as grpcio does, and named once in the log at DEBUG.
 
+use crate::credentials::PySessionCache;
 use crate::names::names;
 use oxgrpc_core::{BalancerOptions, Config, Encoding, KeepaliveOptions, MessageLimits, PolicyKind};
+use oxgrpc_io::SessionCache;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use std::time::Duration;
@@ -57,6 +59,10 @@ pub(crate) struct Options {
     pub(crate) hedging: bool,
     /// `grpc.per_rpc_retry_buffer_size`, in bytes: how much of a call's requests is kept to be sent again.
     pub(crate) retry_buffer_bytes: usize,
+    /// `grpc.server_handshake_timeout_ms`: how long a client may take to begin, TLS included.
+    pub(crate) handshake_timeout: Duration,
+    /// `grpc.ssl_session_cache`.
+    pub(crate) session_cache: Option<SessionCache>,
 }
 
 impl Default for Options {
@@ -81,6 +87,8 @@ impl Default for Options {
             retries: true,
             hedging: true,
             retry_buffer_bytes: 256 << 10,
+            handshake_timeout: Duration::from_secs(120),
+            session_cache: None,
         }
     }
 }
@@ -193,6 +201,11 @@ impl Options {
             "grpc.experimental.enable_hedging" => self.hedging = integer(key, value)? != 0,
             "grpc.per_rpc_retry_buffer_size" => {
                 self.retry_buffer_bytes = usize::try_from(integer(key, value)?).unwrap_or(0);
+            }
+            "grpc.server_handshake_timeout_ms" => self.handshake_timeout = milliseconds()?,
+            "grpc.ssl_session_cache" => {
+                let cache = value.getattr("_cache")?.cast_into::<PySessionCache>()?;
+                self.session_cache = Some(cache.get().0.clone());
             }
             _ => {
                 let py = value.py();

@@ -40,8 +40,11 @@ class Channel(_base_channel.Channel):
         interceptors: Sequence[ClientInterceptor] | None,
         credentials: ChannelCredentials | None = None,
     ) -> None:
-        transport, plugins = (None, ()) if credentials is None else credentials._credentials
-        self._native = _native.Channel(target, options, compression, transport, plugins)
+        if credentials is None:
+            self._native = _native.Channel(target, options, compression)
+        else:
+            security = credentials._credentials
+            self._native = _native.Channel(target, options, compression, security.transport, security.plugins)
         self._interception = _intercepted(self._native, interceptors) if interceptors else None
         #: What makes the methods: whoever has no interceptors gets native ones.
         self._methods = self._interception or self._native

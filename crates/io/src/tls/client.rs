@@ -9,7 +9,9 @@ use super::stream::TlsStream;
 use super::verifier::{ServerVerifier, Trust};
 use crate::socket::Socket;
 use crate::stream::Stream;
-use rustls::client::{ResolvesClientCert, Resumption, UnbufferedClientConnection};
+use rustls::client::{
+    ClientSessionMemoryCache, ResolvesClientCert, Resumption, UnbufferedClientConnection,
+};
 use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, SignatureScheme};
@@ -46,6 +48,17 @@ impl Roots {
     }
 }
 
+/// Sessions that clients go on with, one for each server, the latest. Shared where it is cloned.
+#[derive(Clone, Debug)]
+pub struct SessionCache(Arc<ClientSessionMemoryCache>);
+
+impl SessionCache {
+    /// For so many servers.
+    pub fn new(capacity: usize) -> Self {
+        Self(Arc::new(ClientSessionMemoryCache::new(capacity)))
+    }
+}
+
 /// A client's configuration. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct ClientTls(Arc<ClientConfig>);
@@ -66,6 +79,13 @@ impl ClientTls {
         // As grpc-core without a session cache. A server that has changed its certificate is seen at once.
         config.resumption = Resumption::disabled();
         Ok(Self(Arc::new(config)))
+    }
+
+    /// The same, which goes on with sessions from a cache. Only those of the same credentials count.
+    pub fn with_sessions(&self, cache: &SessionCache) -> Self {
+        let mut config = (*self.0).clone();
+        config.resumption = Resumption::store(cache.0.clone());
+        Self(Arc::new(config))
     }
 
     /// Begins TLS on a connected socket, to a server that has to be `host`, a name or an address.

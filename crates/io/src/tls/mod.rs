@@ -12,7 +12,7 @@ mod stream;
 mod verifier;
 
 pub use certificate::{AltName, Certificate};
-pub use client::{ClientTls, Roots};
+pub use client::{ClientTls, Roots, SessionCache};
 pub use error::TlsError;
 pub use pem::{Identity, pem};
 pub use server::ServerTls;

@@ -183,6 +183,10 @@ impl Channel {
             None => {}
         }
         let security = security.map(|security| security.0.clone()).unwrap_or_default();
+        let security = match &options.session_cache {
+            Some(cache) => security.with_sessions(cache),
+            None => security,
+        };
         let name_override = options.target_name_override;
         let authority = options.authority.or_else(|| name_override.clone());
         let authority = authority.unwrap_or_else(|| Target::authority(target));

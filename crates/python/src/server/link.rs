@@ -59,9 +59,6 @@ enum Action {
     Cancelled(Py<ServicerContext>),
 }
 
-/// How long a client may take to begin (grpcio's default).
-const HANDSHAKE: Duration = Duration::from_secs(120);
-
 /// What a client is told whose call nobody handles.
 pub(super) const NOT_FOUND: &str = "Method not found!";
 
@@ -70,9 +67,9 @@ const NOT_BEGUN: &str = "Error in service handler!";
 
 impl ServerLink {
     /// Starts to serve a client.
-    pub(crate) fn open(slf: &Bound<'_, Self>) {
+    pub(crate) fn open(slf: &Bound<'_, Self>, handshake_timeout: Duration) {
         link::open(slf);
-        link::set_timer(slf, Instant::now() + HANDSHAKE);
+        link::set_timer(slf, Instant::now() + handshake_timeout);
     }
 
     pub(crate) fn new(

@@ -20,6 +20,7 @@ use pyo3::types::PyBytes;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Connections that are accepted in one go.
 const ACCEPTED: usize = 64;
@@ -71,6 +72,8 @@ pub(crate) struct Server {
     options: ServerOptions,
     encoding: Encoding,
     reuse_port: bool,
+    /// How long a client may take to begin.
+    handshake_timeout: Duration,
     max_active: Option<usize>,
     /// Where plain functions run.
     pool: Py<PyAny>,
@@ -181,7 +184,7 @@ impl Server {
             ServerLink::new(py, slf.clone().unbind(), port, Link::new(engine, stream), transport)?;
         let kept = link.clone_ref(py);
         me.state.with(py, |state| state.links.push(kept));
-        ServerLink::open(link.bind(py));
+        ServerLink::open(link.bind(py), me.handshake_timeout);
         Ok(())
     }
 
@@ -291,6 +294,7 @@ impl Server {
             },
             encoding: options.encoding,
             reuse_port: options.reuse_port,
+            handshake_timeout: options.handshake_timeout,
             max_active,
             pool,
             state: GilCell::new(state),

@@ -1,0 +1,94 @@
+"""Mutual TLS: servers that want to know who their clients are."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+import certificates
+import echo
+import oxgrpc as grpc
+from certificates import Authority, Identity, authority, client, localhost
+from oxgrpc import aio
+
+
+@asynccontextmanager
+async def mutual(identity: Identity | None, roots: bytes | None = None) -> AsyncIterator[echo.Service]:
+    """A service that asks for certificates, and a client that has this one or none."""
+    server = grpc.ssl_server_credentials([localhost().pair], roots or authority().pem, require_client_auth=True)
+    key, chain = (None, None) if identity is None else identity.pair
+    channel = grpc.ssl_channel_credentials(authority().pem, key, chain)
+    async with echo.serving(server_credentials=server, channel_credentials=channel) as service:
+        yield service
+
+
+async def refusal(service: echo.Service) -> str:
+    with pytest.raises(aio.AioRpcError) as caught:
+        await service.unary_unary(b"x", timeout=20)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    return caught.value.details()
+
+
+async def test_a_client_with_a_certificate() -> None:
+    async with mutual(client()) as service:
+        assert await service.unary_unary(b"x") == b"x"
+        assert [response async for response in service.unary_stream(b"2")] == [b"0", b"1"]
+
+
+async def test_a_client_without_one(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "oxgrpc")
+    async with mutual(None) as service:
+        assert "asks for a certificate" in await refusal(service)
+    assert "the client has no certificate" in caplog.text
+
+
+async def test_a_certificate_of_another_authority(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "oxgrpc")
+    async with mutual(Authority("Another").identity("client.test")) as service:
+        assert "the server refuses (alert UnknownCA)" in await refusal(service)
+    assert "the client's certificate is refused" in caplog.text
+
+
+async def test_a_certificate_that_has_expired() -> None:
+    async with mutual(authority().identity("client.test", from_days=-2, to_days=-1)) as service:
+        assert "alert CertificateExpired" in await refusal(service)
+
+
+async def test_a_certificate_for_servers_is_not_for_clients() -> None:
+    async with mutual(authority().identity("client.test", usage=certificates.SERVER)) as service:
+        assert "the server refuses" in await refusal(service)
+    async with mutual(authority().identity("client.test", usage=certificates.CLIENT)) as service:
+        assert await service.unary_unary(b"x") == b"x"
+
+
+async def test_what_openssl_makes_of_old() -> None:
+    own = certificates.self_signed("client")
+    for identity, roots in (
+        (certificates.version_1("client", authority()), authority().pem),
+        (own, own.chain),
+        (authority().identity(common_name="client"), authority().pem),
+    ):
+        async with mutual(identity, roots) as service:
+            assert await service.unary_unary(b"x") == b"x"
+    async with mutual(certificates.version_1("client", Authority())) as service:
+        assert "the server refuses" in await refusal(service)
+
+
+async def test_an_intermediate_authority() -> None:
+    async with mutual(Authority("Between", authority()).identity("client.test")) as service:
+        assert await service.unary_unary(b"x") == b"x"
+
+
+async def test_roots_alone_ask_for_nothing() -> None:
+    """As in grpcio: clients are asked for a certificate if they need one, and not otherwise."""
+
+    async def handler(request: bytes, context: aio.ServicerContext) -> bytes:
+        return repr(context.peer_identities()).encode()
+
+    server = grpc.ssl_server_credentials([localhost().pair], authority().pem, require_client_auth=False)
+    channel = grpc.ssl_channel_credentials(authority().pem, *client().pair)
+    async with echo.serving(server_credentials=server, channel_credentials=channel, UnaryUnary=handler) as service:
+        assert await service.unary_unary(b"") == b"None"
