@@ -8,7 +8,7 @@ use crate::credentials::{ChannelSecurity, PyChannelSecurity};
 use crate::errors::usage_error;
 use crate::gil::GilCell;
 use crate::names::names;
-use crate::options::Options;
+use crate::options::{CLIENT_KEEPALIVE_TIME, Options};
 use crate::port::{Port, current_loop};
 use oxgrpc_core::{BalancerOptions, ClientOptions, Connectivity, Encoding, PolicyKind};
 use oxgrpc_io::Target;
@@ -168,7 +168,7 @@ impl Channel {
         let options = Options::read(options, compression)?;
         let service = service_config(&options)?;
         let user_agent = options.user_agent();
-        let keepalive = options.keepalive();
+        let keepalive = options.keepalive(CLIENT_KEEPALIVE_TIME);
         let mut balancer = options.balancer.clone();
         if let Target::Addresses(_) = parsed {
             balancer.resolution_interval = None;
