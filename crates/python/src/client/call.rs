@@ -17,6 +17,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 /// The details of a call that this side has cancelled, as grpcio words them.
@@ -74,6 +75,8 @@ pub(crate) enum Style {
 
 pub(crate) struct State {
     pub(super) place: Place,
+    /// It is on a connection, or was.
+    pub(super) was_started: bool,
     /// What starts it on a connection.
     pub(super) request: Request,
     /// What of it can be sent again.
@@ -110,6 +113,8 @@ pub(crate) struct Call {
     pub(super) loop_channel: Py<LoopChannel>,
     pub(crate) method: SharedMethod,
     pub(super) deadline: Option<Instant>,
+    /// How often something was asked of it.
+    uses: AtomicU32,
     pub(crate) state: GilCell<State>,
 }
 
@@ -131,7 +136,9 @@ impl Call {
             loop_channel: loop_channel.clone().unbind(),
             method: request.method.clone_ref(py),
             deadline: request.deadline,
+            uses: AtomicU32::new(0),
             state: GilCell::new(State {
+                was_started: matches!(place, Place::Active(..)),
                 place,
                 request,
                 replay,
@@ -206,9 +213,16 @@ impl Call {
 
     /// A connection has been found and the request is on it.
     pub(crate) fn on_started(&self, py: Python<'_>, link: Py<ClientLink>, id: CallId) {
+<<<<<<< HEAD
         let before = self
             .state
             .with(py, |state| std::mem::replace(&mut state.place, Place::Active(link, id)));
+=======
+        let before = self.state.with(py, |state| {
+            state.was_started = true;
+            (std::mem::replace(&mut state.place, Place::Active(link, id)), state.message.take())
+        });
+>>>>>>> main
         drop(before);
         self.wake(py, |wait| wait == Wait::Started);
     }
@@ -355,7 +369,22 @@ impl Call {
         self.state.with(py, |state| state.outcome.is_some())
     }
 
+    /// Notes that the program does something with the call: a stream that it has left is not given up.
+    pub(super) fn count_use(&self) {
+        self.uses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn uses(&self) -> u32 {
+        self.uses.load(Ordering::Relaxed)
+    }
+
+    /// Whether somebody waits for something of the call's.
+    pub(super) fn is_awaited(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| !state.waiters.is_empty())
+    }
+
     pub(super) fn operation(slf: &Bound<'_, Self>, what: What) -> PyResult<Py<Awaitable>> {
+        slf.get().count_use();
         let operation = CallOperation::new(slf.clone().unbind(), what);
         Awaitable::new(slf.py(), &slf.get().port, operation)
     }

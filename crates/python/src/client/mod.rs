@@ -7,6 +7,7 @@ mod classes;
 mod connecting;
 mod credentials;
 mod deadline;
+mod iteration;
 mod line;
 mod link;
 mod loop_channel;
@@ -22,6 +23,7 @@ mod subchannel;
 pub(crate) use call::Call;
 pub(crate) use channel::Channel;
 pub(crate) use classes::{StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall};
+pub(crate) use iteration::ResponseIterator;
 pub(crate) use link::ClientLink;
 pub(crate) use multicallable::{
     StreamStreamMultiCallable, StreamUnaryMultiCallable, UnaryStreamMultiCallable,

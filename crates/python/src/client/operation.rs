@@ -215,7 +215,7 @@ impl CallOperation {
     fn way_to_write(me: &Bound<'_, Awaitable>, call: &Bound<'_, Call>) -> PyResult<Option<Way>> {
         let py = me.py();
         if call.get().has_ended(py) {
-            return Err(already_finished(py));
+            return Err(call.get().why_not_writable(py));
         }
         if call.get().state.with(py, |state| state.requests_ended) {
             let text = "RPC is half closed after calling \"done_writing\".";
@@ -314,6 +314,17 @@ impl Operation for CallOperation {
             What::Write(Some(request)) => visit.call(request),
             _ => Ok(()),
         }
+    }
+}
+
+impl Call {
+    /// What `write` raises of a call that has ended. One that has found no connection says why: a program that writes
+    /// first learns it here.
+    fn why_not_writable(&self, py: Python<'_>) -> PyErr {
+        let (was_started, by_us) =
+            self.state.with(py, |state| (state.was_started, state.locally_cancelled));
+        let error = (!was_started && !by_us).then(|| self.error(py)).flatten();
+        error.unwrap_or_else(|| already_finished(py))
     }
 }
 
