@@ -213,16 +213,10 @@ impl Call {
 
     /// A connection has been found and the request is on it.
     pub(crate) fn on_started(&self, py: Python<'_>, link: Py<ClientLink>, id: CallId) {
-<<<<<<< HEAD
-        let before = self
-            .state
-            .with(py, |state| std::mem::replace(&mut state.place, Place::Active(link, id)));
-=======
         let before = self.state.with(py, |state| {
             state.was_started = true;
-            (std::mem::replace(&mut state.place, Place::Active(link, id)), state.message.take())
+            std::mem::replace(&mut state.place, Place::Active(link, id))
         });
->>>>>>> main
         drop(before);
         self.wake(py, |wait| wait == Wait::Started);
     }
