@@ -18,6 +18,7 @@ import sys
 from typing import Any
 
 import interceptor_scripts  # noqa: F401
+import order_scripts  # noqa: F401
 from scripts import SCRIPTS, Client
 from service import SERVICE, Service, interceptor
 

@@ -11,7 +11,9 @@ use super::verifier::{ClientVerifier, Trust};
 use crate::socket::Socket;
 use crate::stream::Stream;
 use rustls::ServerConfig;
-use rustls::server::{ClientHello, ResolvesServerCert, UnbufferedServerConnection};
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ResolvesServerCert, UnbufferedServerConnection,
+};
 use rustls::sign::CertifiedKey;
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -36,7 +38,7 @@ impl ServerTls {
         let builder = match client_roots {
             Some(pem) => {
                 let trust = Trust::new(pem::certificates(pem, "root_certificates")?)?;
-                builder.with_client_cert_verifier(Arc::new(ClientVerifier::new(trust)?))
+                builder.with_client_cert_verifier(Arc::new(ClientVerifier::new(trust)))
             }
             None => builder.with_no_client_auth(),
         };
@@ -44,6 +46,11 @@ impl ServerTls {
         let identities = Arc::new(ByName(keys));
         let mut config = builder.with_cert_resolver(identities.clone());
         config.alpn_protocols = vec![H2.to_vec()];
+        if client_roots.is_some() {
+            // A session that goes on does not ask again whether the client's certificate has expired, for ever.
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        }
         Ok(Self { config: Arc::new(config), identities })
     }
 
