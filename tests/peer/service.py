@@ -10,6 +10,7 @@ What a method does is told by the request's metadata, so that one server serves 
     x-wait NAME           waits before the only response, or after the last one, until the call is cancelled; what
                           happens to it meanwhile is kept under NAME
     x-compression NAME    compresses the responses
+    x-pause SECONDS       waits so long before the status of `x-status`
     x-intercept HOW       what the second of a server's interceptors does, where it has any
     x-experiment NAME     what the handler tries with its context, see `contexts.py`; its notes are kept under x-notes
 """
@@ -123,6 +124,7 @@ class Service:
             await self.wait(told["x-wait"])
         if "x-status" not in told:
             return
+        await asyncio.sleep(float(told.get("x-pause", 0)))
         details = told.get("x-details-bin", b"").decode()
         match told["x-how"]:
             case "abort":
