@@ -1,5 +1,6 @@
 //! The client: channels, their connections on each loop, and calls.
 
+mod attempts;
 mod call;
 mod channel;
 mod classes;
