@@ -113,11 +113,20 @@ async def test_addresses_are_tried_one_after_the_other() -> None:
 
 @pytest.mark.parametrize(
     "target",
-    ["", "http://localhost:80", "https://localhost", "localhost:port", "localhost:99999", "ipv4:host:1", "unix:"],
+    ["http://localhost:80", "https://localhost", "localhost:port", "localhost:99999", "ipv4:host:1", "unix:"],
 )
 def test_a_target_that_makes_no_sense_is_refused_at_once(target: str) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         aio.insecure_channel(target)
+
+
+async def test_an_empty_target_leads_nowhere() -> None:
+    async with aio.insecure_channel("") as channel:
+        with pytest.raises(aio.AioRpcError, match="no address") as caught:
+            await method(channel)(b"x")
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    with pytest.raises(RuntimeError, match="no gRPC target"):
+        aio.server().add_insecure_port("")
 
 
 def test_a_url_is_told_what_to_write_instead() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Generic
 
 from ._base_call import Call, CallFuture, CallIterator
 from ._status import ChannelConnectivity, Compression
@@ -22,6 +22,8 @@ from ._typing import (
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from ._credentials import CallCredentials
+
 
 class UnaryUnaryMultiCallable(Generic[RequestType, ResponseType], abc.ABC):
     """A method with one request and one response, ready to be called."""
@@ -32,7 +34,7 @@ class UnaryUnaryMultiCallable(Generic[RequestType, ResponseType], abc.ABC):
         request: RequestType,
         timeout: float | None = None,
         metadata: MetadataType | None = None,
-        credentials: Any = None,
+        credentials: CallCredentials | None = None,
         wait_for_ready: bool | None = None,
         compression: Compression | None = None,
     ) -> ResponseType:
@@ -57,7 +59,7 @@ class UnaryUnaryMultiCallable(Generic[RequestType, ResponseType], abc.ABC):
         request: RequestType,
         timeout: float | None = None,
         metadata: MetadataType | None = None,
-        credentials: Any = None,
+        credentials: CallCredentials | None = None,
         wait_for_ready: bool | None = None,
         compression: Compression | None = None,
     ) -> tuple[ResponseType, Call]:
@@ -70,7 +72,7 @@ class UnaryUnaryMultiCallable(Generic[RequestType, ResponseType], abc.ABC):
         request: RequestType,
         timeout: float | None = None,
         metadata: MetadataType | None = None,
-        credentials: Any = None,
+        credentials: CallCredentials | None = None,
         wait_for_ready: bool | None = None,
         compression: Compression | None = None,
     ) -> CallFuture[ResponseType]:
@@ -87,7 +89,7 @@ class UnaryStreamMultiCallable(Generic[RequestType, ResponseType], abc.ABC):
         request: RequestType,
         timeout: float | None = None,
         metadata: MetadataType | None = None,
-        credentials: Any = None,
+        credentials: CallCredentials | None = None,
         wait_for_ready: bool | None = None,
         compression: Compression | None = None,
     ) -> CallIterator[ResponseType]:
@@ -104,7 +106,7 @@ class StreamUnaryMultiCallable(Generic[RequestType, ResponseType], abc.ABC):
         request_iterator: Iterable[RequestType],
         timeout: float | None = None,
         metadata: MetadataType | None = None,
-        credentials: Any = None,
+        credentials: CallCredentials | None = None,
         wait_for_ready: bool | None = None,
         compression: Compression | None = None,
     ) -> ResponseType:
@@ -124,7 +126,7 @@ class StreamUnaryMultiCallable(Generic[RequestType, ResponseType], abc.ABC):
         request_iterator: Iterable[RequestType],
         timeout: float | None = None,
         metadata: MetadataType | None = None,
-        credentials: Any = None,
+        credentials: CallCredentials | None = None,
         wait_for_ready: bool | None = None,
         compression: Compression | None = None,
     ) -> tuple[ResponseType, Call]:
@@ -137,7 +139,7 @@ class StreamUnaryMultiCallable(Generic[RequestType, ResponseType], abc.ABC):
         request_iterator: Iterable[RequestType],
         timeout: float | None = None,
         metadata: MetadataType | None = None,
-        credentials: Any = None,
+        credentials: CallCredentials | None = None,
         wait_for_ready: bool | None = None,
         compression: Compression | None = None,
     ) -> CallFuture[ResponseType]:
@@ -154,7 +156,7 @@ class StreamStreamMultiCallable(Generic[RequestType, ResponseType], abc.ABC):
         request_iterator: Iterable[RequestType],
         timeout: float | None = None,
         metadata: MetadataType | None = None,
-        credentials: Any = None,
+        credentials: CallCredentials | None = None,
         wait_for_ready: bool | None = None,
         compression: Compression | None = None,
     ) -> CallIterator[ResponseType]:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ._base_call import CallFuture, CallIterator
 from ._interfaces import HandlerCallDetails, RpcMethodHandler
 from ._status import Compression
 from ._typing import MetadataType, RequestType, ResponseType
+
+if TYPE_CHECKING:
+    from ._credentials import CallCredentials
 
 
 class ClientCallDetails(abc.ABC):
@@ -21,7 +24,7 @@ class ClientCallDetails(abc.ABC):
     method: str
     timeout: float | None
     metadata: MetadataType | None
-    credentials: Any
+    credentials: CallCredentials | None
     wait_for_ready: bool | None
     compression: Compression | None
 

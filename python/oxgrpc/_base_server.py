@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ._interfaces import GenericRpcHandler, RpcContext, RpcMethodHandler, Status
 from ._metadatum import _Metadatum
 from ._status import Compression, StatusCode
 from ._typing import MetadataType, MetadatumType
+
+if TYPE_CHECKING:
+    import threading
+
+    from ._credentials import ServerCredentials
 
 
 class Server(abc.ABC):
@@ -41,7 +46,7 @@ class Server(abc.ABC):
         raise NotImplementedError
 
     @abc.abstractmethod
-    def add_secure_port(self, address: str, server_credentials: Any) -> int:
+    def add_secure_port(self, address: str, server_credentials: ServerCredentials) -> int:
         """Listens with encryption, otherwise as :meth:`add_insecure_port` does."""
         raise NotImplementedError
 
@@ -51,7 +56,7 @@ class Server(abc.ABC):
         raise NotImplementedError
 
     @abc.abstractmethod
-    def stop(self, grace: float | None) -> Any:
+    def stop(self, grace: float | None) -> threading.Event:
         """Stops: nothing new is accepted. Does not wait.
 
         Args:
@@ -59,7 +64,7 @@ class Server(abc.ABC):
             shortest that is given counts.
 
         Returns:
-          A :class:`threading.Event` that is set when the server has stopped.
+          An event that is set when the server has stopped.
         """
         raise NotImplementedError
 

@@ -152,7 +152,10 @@ def composite_channel_credentials(
     return ChannelCredentials(ChannelSecurity(security.transport, (*security.plugins, *more)))
 
 
-def metadata_call_credentials(metadata_plugin: AuthMetadataPlugin, name: str | None = None) -> CallCredentials:
+def metadata_call_credentials(
+    metadata_plugin: AuthMetadataPlugin | Callable[[AuthMetadataContext, AuthMetadataPluginCallback], None],
+    name: str | None = None,
+) -> CallCredentials:
     """Calls carry what a plugin says, which is asked for each of them.
 
     Args:

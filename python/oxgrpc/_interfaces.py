@@ -6,6 +6,7 @@ import abc
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, runtime_checkable
 
+from ._status import StatusCode
 from ._typing import HandledRequest, HandledResponse, MetadatumType
 
 
@@ -40,7 +41,7 @@ class RpcContext(abc.ABC):
 class Status(abc.ABC):
     """A status to abort a call with: has ``code``, ``details`` and ``trailing_metadata``."""
 
-    code: Any
+    code: StatusCode
     details: str
     trailing_metadata: Sequence[MetadatumType] | None
 

@@ -39,7 +39,7 @@ class AuthMetadataContext(abc.ABC):
 class AuthMetadataPluginCallback(abc.ABC):  # noqa: B024
     """Takes what a plugin answers."""
 
-    def __call__(self, metadata: MetadataType, error: BaseException | None) -> None:
+    def __call__(self, metadata: MetadataType | None, error: BaseException | None) -> None:
         """Answers, once, from any thread.
 
         Args:
@@ -88,7 +88,7 @@ class _Callback(AuthMetadataPluginCallback):
         self._called = False
         self._raised: Exception | None = None
 
-    def __call__(self, metadata: MetadataType, error: BaseException | None) -> None:
+    def __call__(self, metadata: MetadataType | None, error: BaseException | None) -> None:
         with self._lock:
             if self._raised is not None:
                 raise RuntimeError(f'AuthMetadataPluginCallback raised exception "{self._raised}"!')

@@ -4,6 +4,9 @@
 
 use std::time::{Duration, Instant};
 
+/// What our PINGs carry; that anything comes is what counts.
+pub(crate) const KEEPALIVE_PING: [u8; 8] = *b"oxgrpc\0\x02";
+
 /// PINGs of ours are at least so far apart, as in grpcio.
 const LEAST_INTERVAL: Duration = Duration::from_secs(1);
 

@@ -82,6 +82,8 @@ pub struct Connection {
     pub(crate) written: u64,
     /// HEADERS and DATA that were sent.
     pub(crate) content_frames: u64,
+    /// PINGs that came, their answers aside.
+    pub(crate) pings: u64,
     /// Streams with something to send and a window to send it in, each once, in the order of their turns.
     pub(crate) line: VecDeque<StreamKey>,
     /// Streams whose queue has emptied since the caller last asked.
@@ -142,6 +144,7 @@ impl Connection {
             output,
             written: 0,
             content_frames: 0,
+            pings: 0,
             line: VecDeque::new(),
             sent: VecDeque::new(),
             queued: 0,
@@ -361,6 +364,18 @@ impl Connection {
         self.ping(SHUTDOWN_PING);
     }
 
+    /// Ends the first phase of a graceful end, although the peer has not answered: what is new is refused from now on.
+    pub fn conclude_shut_down(&mut self) {
+        if self.failed.is_none() && self.going_away == Some(MAX_STREAM_ID) {
+            self.write_go_away(self.last_peer_stream, ErrorCode::NO_ERROR, "");
+        }
+    }
+
+    /// Ends the connection because the peer broke a rule of the layer above: `debug` is what it is told.
+    pub fn reject(&mut self, code: ErrorCode, debug: &'static str) -> Violation {
+        self.fail(Violation::new(code, debug))
+    }
+
     pub(crate) fn write_go_away(&mut self, last_stream: u32, code: ErrorCode, debug: &str) {
         self.going_away = Some(last_stream);
         GoAway { last_stream, code, debug: debug.as_bytes() }.write(self.output.buffer());
@@ -396,6 +411,11 @@ impl Connection {
     /// Octets that the transport has taken since the beginning.
     pub fn written(&self) -> u64 {
         self.written
+    }
+
+    /// How many PINGs have come since the beginning, answers to ours aside.
+    pub fn pings(&self) -> u64 {
+        self.pings
     }
 
     /// How many HEADERS and DATA frames have been sent since the beginning.

@@ -19,6 +19,7 @@ mod names;
 mod options;
 mod port;
 mod pump;
+mod random;
 mod server;
 mod settings;
 mod slots;

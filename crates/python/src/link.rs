@@ -212,11 +212,6 @@ pub(crate) trait Driven: PyClass<Frozen = True> + Sync {
     /// Takes the engine's events and acts on them.
     fn dispatch(slf: &Bound<'_, Self>);
 
-    /// Whether the peer should have said something by now. Asked when a timer fires.
-    fn is_late(&self, _py: Python<'_>) -> bool {
-        false
-    }
-
     /// The connection has ended; the engine's calls are to be ended, too.
     fn ended(slf: &Bound<'_, Self>, end: &End);
 }
@@ -287,11 +282,6 @@ pub(crate) fn timer<L: Driven>(slf: &Bound<'_, L>) -> PyResult<()> {
     if lingered {
         close(slf);
         return Ok(());
-    }
-    if slf.get().is_late(py) {
-        let error =
-            io::Error::new(io::ErrorKind::TimedOut, "the peer does not begin to speak HTTP/2");
-        finish(slf, &End::Failed(error));
     }
     L::dispatch(slf);
     let result = slf.get().port().run(py);

@@ -4,7 +4,10 @@
 
 use crate::credentials::PySessionCache;
 use crate::names::names;
-use oxgrpc_core::{BalancerOptions, Config, Encoding, KeepaliveOptions, MessageLimits, PolicyKind};
+use oxgrpc_core::{
+    BalancerOptions, Config, Encoding, KeepaliveOptions, LifetimeOptions, MessageLimits, PingRules,
+    PolicyKind,
+};
 use oxgrpc_io::SessionCache;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -31,14 +34,20 @@ pub(crate) struct Options {
     /// `grpc.dns_min_time_between_resolutions_ms`, `grpc.client_idle_timeout_ms`; and our own
     /// `oxgrpc.max_connections_per_address`, 10 unless said otherwise.
     pub(crate) balancer: BalancerOptions,
-    /// `grpc.keepalive_time_ms`; `None` where none was given, or one that means never.
-    pub(crate) keepalive_time: Option<Duration>,
+    /// `grpc.keepalive_time_ms`; [`NEVER`] is possible.
+    keepalive_time: Option<Duration>,
     /// `grpc.keepalive_timeout_ms`.
     pub(crate) keepalive_timeout: Duration,
     /// `grpc.keepalive_permit_without_calls`.
     pub(crate) keepalive_permit_without_calls: bool,
     /// `grpc.http2.max_pings_without_data`.
     pub(crate) max_pings_without_data: u32,
+    /// `grpc.http2.min_ping_interval_without_data_ms`, or `grpc.http2.min_recv_ping_interval_without_data_ms`, and
+    /// `grpc.http2.max_ping_strikes`, 0 for any number: what a server demands of its clients.
+    pings: PingRules,
+    /// `grpc.max_connection_idle_ms`, `grpc.max_connection_age_ms`, `grpc.max_connection_age_grace_ms` and
+    /// `grpc.server_handshake_timeout_ms`.
+    pub(crate) lifetime: LifetimeOptions,
     /// `grpc.default_authority`.
     pub(crate) authority: Option<String>,
     /// `grpc.ssl_target_name_override`: whose certificate a server has to have.
@@ -51,8 +60,6 @@ pub(crate) struct Options {
     pub(crate) encoding: Encoding,
     /// `grpc.so_reuseport`; on unless it is 0.
     pub(crate) reuse_port: bool,
-    /// `grpc.server_handshake_timeout_ms`: how long a client may take to begin, TLS included.
-    pub(crate) handshake_timeout: Duration,
     /// `grpc.ssl_session_cache`.
     pub(crate) session_cache: Option<SessionCache>,
 }
@@ -69,13 +76,14 @@ impl Default for Options {
             keepalive_timeout: Duration::from_secs(20),
             keepalive_permit_without_calls: false,
             max_pings_without_data: 2,
+            pings: PingRules::default(),
+            lifetime: LifetimeOptions::default(),
             authority: None,
             target_name_override: None,
             primary_user_agent: None,
             secondary_user_agent: None,
             encoding: Encoding::Identity,
             reuse_port: true,
-            handshake_timeout: Duration::from_secs(120),
             session_cache: None,
         }
     }
@@ -162,10 +170,7 @@ impl Options {
                     (timeout < NEVER).then(|| timeout.max(Duration::from_secs(1)));
             }
             "grpc.keepalive_time_ms" => {
-                // What does not fit into grpcio's int is its "never".
-                let ms = i32::try_from(integer(key, value)?).unwrap_or(i32::MAX);
-                self.keepalive_time =
-                    (ms != i32::MAX).then(|| Duration::from_millis(ms.max(1) as u64));
+                self.keepalive_time = Some(duration(integer(key, value)?.max(1)));
             }
             "grpc.keepalive_timeout_ms" => self.keepalive_timeout = milliseconds()?,
             "grpc.keepalive_permit_without_calls" => {
@@ -173,6 +178,21 @@ impl Options {
             }
             "grpc.http2.max_pings_without_data" => {
                 self.max_pings_without_data = u32::try_from(integer(key, value)?).unwrap_or(0);
+            }
+            "grpc.http2.min_ping_interval_without_data_ms"
+            | "grpc.http2.min_recv_ping_interval_without_data_ms" => {
+                self.pings.min_interval = milliseconds()?;
+            }
+            "grpc.http2.max_ping_strikes" => {
+                self.pings.max_strikes = u32::try_from(integer(key, value)?).unwrap_or(0);
+            }
+            "grpc.max_connection_idle_ms" => self.lifetime.max_idle = span(integer(key, value)?),
+            "grpc.max_connection_age_ms" => self.lifetime.max_age = span(integer(key, value)?),
+            "grpc.max_connection_age_grace_ms" => {
+                self.lifetime.max_age_grace = span(integer(key, value)?);
+            }
+            "grpc.server_handshake_timeout_ms" => {
+                self.lifetime.handshake_timeout = duration(integer(key, value)?.max(1));
             }
             "grpc.default_authority" => self.authority = Some(text(value)?),
             "grpc.ssl_target_name_override" => {
@@ -184,7 +204,6 @@ impl Options {
                 self.encoding = encoding_of(Some(value))?.unwrap_or_default();
             }
             "grpc.so_reuseport" => self.reuse_port = integer(key, value)? != 0,
-            "grpc.server_handshake_timeout_ms" => self.handshake_timeout = milliseconds()?,
             "grpc.ssl_session_cache" => {
                 let cache = value.getattr("_cache")?.cast_into::<PySessionCache>()?;
                 self.session_cache = Some(cache.get().0.clone());
@@ -197,10 +216,16 @@ impl Options {
         Ok(())
     }
 
-    /// How connections are kept alive, if they are.
-    pub(crate) fn keepalive(&self) -> Option<KeepaliveOptions> {
-        Some(KeepaliveOptions {
-            time: self.keepalive_time?,
+    /// How often a server's clients may send PINGs.
+    pub(crate) fn pings(&self) -> PingRules {
+        PingRules { permit_without_calls: self.keepalive_permit_without_calls, ..self.pings }
+    }
+
+    /// How connections are kept alive, if they are. `default` is how long nothing may come where nothing is said.
+    pub(crate) fn keepalive(&self, default: Duration) -> Option<KeepaliveOptions> {
+        let time = self.keepalive_time.unwrap_or(default);
+        (time != NEVER).then_some(KeepaliveOptions {
+            time,
             timeout: self.keepalive_timeout,
             permit_without_calls: self.keepalive_permit_without_calls,
             max_pings_without_data: self.max_pings_without_data,
@@ -214,6 +239,20 @@ impl Options {
             [self.primary_user_agent.as_deref(), Some(own), self.secondary_user_agent.as_deref()];
         parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
     }
+}
+
+/// How long a client's and a server's connection may be quiet where nothing is said (grpcio's defaults).
+pub(crate) const CLIENT_KEEPALIVE_TIME: Duration = NEVER;
+pub(crate) const SERVER_KEEPALIVE_TIME: Duration = Duration::from_secs(2 * 60 * 60);
+
+/// A number of milliseconds; what does not fit into grpcio's int is its "never".
+fn duration(ms: i64) -> Duration {
+    Duration::from_millis(ms.clamp(0, i32::MAX.into()) as u64)
+}
+
+/// A number of milliseconds that has a limit.
+fn span(ms: i64) -> Option<Duration> {
+    Some(duration(ms.max(1))).filter(|span| *span != NEVER)
 }
 
 fn integer(key: &str, value: &Bound<'_, PyAny>) -> PyResult<i64> {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Generic
 
 from .. import _native
 from .._status import ChannelConnectivity, Compression
@@ -23,6 +23,8 @@ from ._typing import (
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from .._credentials import CallCredentials
+
 
 class UnaryUnaryMultiCallable(Generic[RequestType, ResponseType], abc.ABC):
     """A method with one request and one response, ready to be called."""
@@ -34,7 +36,7 @@ class UnaryUnaryMultiCallable(Generic[RequestType, ResponseType], abc.ABC):
         *,
         timeout: float | None = None,
         metadata: MetadataType | None = None,
-        credentials: Any = None,
+        credentials: CallCredentials | None = None,
         wait_for_ready: bool | None = None,
         compression: Compression | None = None,
     ) -> _base_call.UnaryUnaryCall[RequestType, ResponseType]:
@@ -64,7 +66,7 @@ class UnaryStreamMultiCallable(Generic[RequestType, ResponseType], abc.ABC):
         *,
         timeout: float | None = None,
         metadata: MetadataType | None = None,
-        credentials: Any = None,
+        credentials: CallCredentials | None = None,
         wait_for_ready: bool | None = None,
         compression: Compression | None = None,
     ) -> _base_call.UnaryStreamCall[RequestType, ResponseType]:
@@ -80,7 +82,7 @@ class StreamUnaryMultiCallable(Generic[RequestType, ResponseType], abc.ABC):
         request_iterator: RequestIterableType[RequestType] | None = None,
         timeout: float | None = None,
         metadata: MetadataType | None = None,
-        credentials: Any = None,
+        credentials: CallCredentials | None = None,
         wait_for_ready: bool | None = None,
         compression: Compression | None = None,
     ) -> _base_call.StreamUnaryCall[RequestType, ResponseType]:
@@ -101,7 +103,7 @@ class StreamStreamMultiCallable(Generic[RequestType, ResponseType], abc.ABC):
         request_iterator: RequestIterableType[RequestType] | None = None,
         timeout: float | None = None,
         metadata: MetadataType | None = None,
-        credentials: Any = None,
+        credentials: CallCredentials | None = None,
         wait_for_ready: bool | None = None,
         compression: Compression | None = None,
     ) -> _base_call.StreamStreamCall[RequestType, ResponseType]:

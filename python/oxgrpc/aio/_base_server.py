@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Generic, NoReturn
+from typing import TYPE_CHECKING, Generic, NoReturn
 
 from .. import _native
 from .._interfaces import GenericRpcHandler, RpcMethodHandler, Status
@@ -12,6 +12,9 @@ from .._metadatum import _Metadatum
 from .._status import Compression, StatusCode
 from ._errors import EOFType
 from ._typing import DoneCallbackType, MetadataType, RequestType, ResponseType
+
+if TYPE_CHECKING:
+    from .._credentials import ServerCredentials
 
 
 class Server(abc.ABC):
@@ -41,7 +44,7 @@ class Server(abc.ABC):
         """
 
     @abc.abstractmethod
-    def add_secure_port(self, address: str, server_credentials: Any) -> int:
+    def add_secure_port(self, address: str, server_credentials: ServerCredentials) -> int:
         """Listens with encryption."""
 
     @abc.abstractmethod

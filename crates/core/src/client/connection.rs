@@ -5,7 +5,7 @@ use crate::compression::Encoding;
 use crate::deadline::Deadlines;
 use crate::engine::Engine;
 use crate::headers::{Pair, parse_response, parse_trailers, prepare_request, with_metadata};
-use crate::keepalive::{Keepalive, Probe};
+use crate::keepalive::{KEEPALIVE_PING, Keepalive, Probe};
 use crate::message::MessageBuffer;
 use crate::metadata::Metadata;
 use crate::status::{Code, Status};
@@ -43,9 +43,6 @@ struct Side {
     /// How much the transport takes before the call's first octet.
     begins_at: u64,
 }
-
-/// What our PINGs carry; that anything comes is what counts.
-const KEEPALIVE_PING: [u8; 8] = *b"oxgrpc\0\x02";
 
 /// Header lists that are kept. A program has fewer methods; a proxy may have any number of them.
 const MAX_PATHS: usize = 1024;

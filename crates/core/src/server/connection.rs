@@ -1,10 +1,13 @@
 //! The server's end of a connection: the calls that a client makes on it (PROTOCOL-HTTP2.md).
 
-use super::{Accepted, Method, Methods, ServerEvent, ServerOptions};
+use super::lifetime::{Due, Lifetime};
+use super::ping_policy::PingPolicy;
+use super::{Accepted, Farewell, Method, Methods, ServerEvent, ServerOptions};
 use crate::compression::{ACCEPTED, Accepts, Encoding};
 use crate::deadline::Deadlines;
 use crate::engine::Engine;
 use crate::headers::{Pair, Refusal, RequestHead, parse_request, prepare_response, with_metadata};
+use crate::keepalive::{KEEPALIVE_PING, Keepalive, Probe};
 use crate::message::MessageBuffer;
 use crate::metadata::Metadata;
 use crate::percent;
@@ -64,6 +67,10 @@ pub struct ServerConnection<B> {
     responses: [Prepared; 3],
     trailers_ok: Prepared,
     deadlines: Deadlines<CallId>,
+    pings: PingPolicy,
+    keepalive: Option<Keepalive>,
+    /// Until [`begin`](Self::begin) the connection may live for ever.
+    lifetime: Option<Lifetime>,
     events: VecDeque<ServerEvent>,
     ready: VecDeque<CallId>,
     /// Octets that calls and their metadata take up.
@@ -83,11 +90,33 @@ impl<B: MessageBuffer> ServerConnection<B> {
                 .map(prepare_response),
             trailers_ok: Prepared::new([(&b"grpc-status"[..], &b"0"[..])]),
             deadlines: Deadlines::default(),
+            pings: PingPolicy::new(options.pings),
+            keepalive: options.keepalive.map(Keepalive::new),
+            lifetime: None,
             events: VecDeque::new(),
             ready: VecDeque::new(),
             calls_bytes: 0,
             user_agent: Arc::default(),
             options,
+        }
+    }
+
+    /// The connection's life begins. `random` is uniform in 0..1.
+    pub fn begin(&mut self, now: Instant, random: f64) {
+        self.lifetime = Some(Lifetime::new(self.options.lifetime, now, random));
+    }
+
+    /// Whether [`rest`](Self::rest) is of use.
+    #[inline]
+    pub fn watches_calls(&self) -> bool {
+        self.lifetime.as_ref().is_some_and(Lifetime::watches_calls)
+    }
+
+    /// The driver has finished a call, and may have been the last to have one.
+    pub fn rest(&mut self, now: Instant) {
+        let calls = self.calls();
+        if let Some(lifetime) = &mut self.lifetime {
+            lifetime.note(calls, now);
         }
     }
 
@@ -422,6 +451,29 @@ impl<B: MessageBuffer> ServerConnection<B> {
         self.remove(id);
     }
 
+    /// What a batch of input means for the connection as a whole.
+    #[inline]
+    fn note_receipt(&mut self, now: Instant) -> Result<(), Violation> {
+        let http = &mut self.transport.http;
+        if let Some(keepalive) = &mut self.keepalive {
+            keepalive.received(now);
+        }
+        if let Some(lifetime) = &mut self.lifetime {
+            if http.is_established() {
+                lifetime.begun(now);
+            }
+            if lifetime.watches_calls() {
+                lifetime.note(http.open_streams(), now);
+            }
+        }
+        while self.pings.is_due(http.pings()) {
+            if !self.pings.permits(now, http.open_streams() > 0, http.content_frames()) {
+                return Err(http.reject(ErrorCode::ENHANCE_YOUR_CALM, "too_many_pings"));
+            }
+        }
+        Ok(())
+    }
+
     /// Ends all calls with a status, because the server stops.
     pub fn finish_all(&mut self, status: &Status) {
         for id in self.transport.ids() {
@@ -499,16 +551,35 @@ impl<B: MessageBuffer> Engine for ServerConnection<B> {
         while let Some((id, status)) = self.transport.unstick() {
             self.fail(id, &status);
         }
-        Ok(())
+        self.note_receipt(now)
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        self.deadlines.next()
+        let keepalive = self.keepalive.as_ref().and_then(Keepalive::due);
+        let lifetime = self.lifetime.as_ref().and_then(Lifetime::due);
+        [self.deadlines.next(), keepalive, lifetime].into_iter().flatten().min()
     }
 
     fn expire(&mut self, now: Instant) {
         while let Some(id) = self.deadlines.expired(now) {
             self.fail(id, &Status::new(Code::DeadlineExceeded, "Deadline Exceeded"));
+        }
+        let calls = self.calls();
+        let http = &mut self.transport.http;
+        if let Some(keepalive) = &mut self.keepalive {
+            match keepalive.expire(now, calls, http.content_frames()) {
+                Probe::Nothing => {}
+                Probe::Ping => http.ping(KEEPALIVE_PING),
+                Probe::Lost => self.events.push_back(ServerEvent::Over(Farewell::Lost)),
+            }
+        }
+        let Some(lifetime) = &mut self.lifetime else { return };
+        match lifetime.expire(calls, now) {
+            Due::Nothing => {}
+            Due::Close => self.events.push_back(ServerEvent::Over(Farewell::NeverBegan)),
+            Due::Drain => http.shut_down(),
+            Due::Refuse => http.conclude_shut_down(),
+            Due::End => self.events.push_back(ServerEvent::Over(Farewell::Outlived)),
         }
     }
 }

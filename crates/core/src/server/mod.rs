@@ -1,9 +1,14 @@
 //! The server's side of gRPC: methods, and what happens to a call (PROTOCOL-HTTP2.md).
 
 mod connection;
+mod lifetime;
+mod ping_policy;
 
 pub use connection::ServerConnection;
+pub use lifetime::LifetimeOptions;
+pub use ping_policy::PingRules;
 
+use crate::keepalive::KeepaliveOptions;
 use crate::metadata::Metadata;
 use crate::transport::{CallId, MessageLimits};
 use hashbrown::HashMap;
@@ -47,6 +52,12 @@ pub struct ServerOptions {
     pub http: Config,
     /// How large messages may be.
     pub limits: MessageLimits,
+    /// Whether the connection is kept alive by PINGs.
+    pub keepalive: Option<KeepaliveOptions>,
+    /// How often the client may send PINGs.
+    pub pings: PingRules,
+    /// How long the connection is kept.
+    pub lifetime: LifetimeOptions,
     /// While more octets of responses than this wait for the client, no further calls are reported.
     pub max_unsent_bytes: usize,
     /// Calls are refused while those on the connection, with their metadata, take up more octets than this.
@@ -58,6 +69,9 @@ impl Default for ServerOptions {
         Self {
             http: Config::default(),
             limits: MessageLimits::default(),
+            keepalive: None,
+            pings: PingRules::default(),
+            lifetime: LifetimeOptions::default(),
             max_unsent_bytes: 8 << 20,
             max_calls_bytes: 32 << 20,
         }
@@ -77,6 +91,19 @@ pub enum ServerEvent {
     /// A call that was accepted is over before it was finished: its client has reset it, its deadline has passed, its
     /// requests are broken, or the connection is lost. Whatever had to be sent is sent.
     Cancelled(CallId),
+    /// The connection is to be ended.
+    Over(Farewell),
+}
+
+/// Why a connection is to be ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Farewell {
+    /// Its client does not begin to speak HTTP/2.
+    NeverBegan,
+    /// Its client does not answer.
+    Lost,
+    /// It is old, and so are the calls that are left.
+    Outlived,
 }
 
 /// A call to answer.

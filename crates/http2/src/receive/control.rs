@@ -2,7 +2,7 @@
 
 use super::{PROTOCOL_ERROR, Preface};
 use crate::config::Role;
-use crate::connection::{Connection, MAX_STREAM_ID, SHUTDOWN_PING};
+use crate::connection::{Connection, SHUTDOWN_PING};
 use crate::error::{ErrorCode, Fault};
 use crate::event::{Event, NO_TAG};
 use crate::frame::goaway::GoAway;
@@ -138,14 +138,13 @@ impl Connection {
         let payload = frame.payload;
         if !frame.ack {
             self.take_control(now)?;
+            self.pings += 1;
             Ping { ack: true, payload }.write(self.output.buffer());
             return Ok(None);
         }
         if self.shutdown_ping && payload == SHUTDOWN_PING {
             self.shutdown_ping = false;
-            if self.going_away == Some(MAX_STREAM_ID) {
-                self.write_go_away(self.last_peer_stream, ErrorCode::NO_ERROR, "");
-            }
+            self.conclude_shut_down();
             return Ok(None);
         }
         Ok(Some(Event::Pong { payload }))

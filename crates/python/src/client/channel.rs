@@ -8,7 +8,7 @@ use crate::credentials::{ChannelSecurity, PyChannelSecurity};
 use crate::errors::usage_error;
 use crate::gil::GilCell;
 use crate::names::names;
-use crate::options::Options;
+use crate::options::{CLIENT_KEEPALIVE_TIME, Options};
 use crate::port::{Port, current_loop};
 use oxgrpc_core::{BalancerOptions, ClientOptions, Connectivity, Encoding};
 use oxgrpc_io::Target;
@@ -146,7 +146,7 @@ impl Channel {
             Target::parse(target).map_err(|error| PyValueError::new_err(error.to_string()))?;
         let options = Options::read(options, compression)?;
         let user_agent = options.user_agent();
-        let keepalive = options.keepalive();
+        let keepalive = options.keepalive(CLIENT_KEEPALIVE_TIME);
         let mut balancer = options.balancer.clone();
         if let Target::Addresses(_) = parsed {
             balancer.resolution_interval = None;

@@ -13,9 +13,11 @@ use crate::message::{Message, Outgoing};
 use crate::metadata;
 use crate::names::{log, raised};
 use crate::port::{Port, Ready};
+use crate::random::random;
 use crate::slots::Slots;
 use oxgrpc_core::{
-    Accepted, CallId, Code, Encoding, Engine, Metadata, Next, ServerConnection, ServerEvent, Status,
+    Accepted, CallId, Code, Encoding, Engine, Farewell, Metadata, Next, ServerConnection,
+    ServerEvent, Status,
 };
 use pyo3::exceptions::PyException;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -24,8 +26,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 #[derive(Default)]
 struct State {
@@ -57,6 +60,8 @@ enum Action {
     Readable(Py<ServicerContext>),
     Writable(Py<ServicerContext>),
     Cancelled(Py<ServicerContext>),
+    /// The connection is to be ended.
+    Over(Farewell),
 }
 
 /// What a client is told whose call nobody handles.
@@ -67,9 +72,10 @@ const NOT_BEGUN: &str = "Error in service handler!";
 
 impl ServerLink {
     /// Starts to serve a client.
-    pub(crate) fn open(slf: &Bound<'_, Self>, handshake_timeout: Duration) {
+    pub(crate) fn open(slf: &Bound<'_, Self>) {
+        slf.get().with_engine(slf.py(), |engine| engine.begin(Instant::now(), random()));
         link::open(slf);
-        link::set_timer(slf, Instant::now() + handshake_timeout);
+        link::update_timer(slf);
     }
 
     pub(crate) fn new(
@@ -186,6 +192,11 @@ impl ServerLink {
         } else {
             link::flush_later(slf);
         }
+        me.link.with(py, |link| {
+            if link.engine.watches_calls() {
+                link.engine.rest(Instant::now());
+            }
+        });
         Server::call_ended(me.server.bind(py));
         Self::close_if_drained(slf);
     }
@@ -227,6 +238,18 @@ impl ServerLink {
             link::flush(slf);
             link::linger(slf);
             Self::ended(slf, &End::Closed(None));
+        }
+    }
+
+    /// The engine says that the connection is to be ended.
+    fn part(slf: &Bound<'_, Self>, farewell: Farewell) {
+        let late = |text| End::Failed(io::Error::new(io::ErrorKind::TimedOut, text));
+        match farewell {
+            Farewell::NeverBegan => {
+                link::finish(slf, &late("the client does not begin to speak HTTP/2"));
+            }
+            Farewell::Lost => link::finish(slf, &late("the client does not answer")),
+            Farewell::Outlived => Self::close(slf, "max_age"),
         }
     }
 
@@ -331,6 +354,7 @@ impl ServerLink {
                             state.accepted.retain(|(accepted, _)| *accepted != id);
                             at(&state.calls, id).map(Action::Cancelled)
                         }
+                        ServerEvent::Over(farewell) => Some(Action::Over(farewell)),
                         _ => None,
                     });
                 }
@@ -363,6 +387,7 @@ impl Driven for ServerLink {
                 Action::Readable(context) => context.get().on_readable(py),
                 Action::Writable(context) => context.get().on_writable(py),
                 Action::Cancelled(context) => ServicerContext::on_cancelled(context.bind(py)),
+                Action::Over(farewell) => Self::part(slf, farewell),
             }
         }
         let begins = me.state.with(py, |state| {
@@ -375,10 +400,6 @@ impl Driven for ServerLink {
             me.state.with(py, |state| state.answering = false);
         }
         me.release_held_back(py);
-    }
-
-    fn is_late(&self, py: Python<'_>) -> bool {
-        self.link.with(py, |link| link.is_open() && !link.engine.http().is_established())
     }
 
     fn ended(slf: &Bound<'_, Self>, end: &End) {
@@ -435,7 +456,9 @@ impl ServerLink {
     }
 
     fn on_timer(slf: &Bound<'_, Self>) -> PyResult<()> {
-        link::timer(slf)
+        let result = link::timer(slf);
+        Self::close_if_drained(slf);
+        result
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

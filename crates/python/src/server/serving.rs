@@ -8,7 +8,7 @@ use crate::errors::usage_error;
 use crate::gil::GilCell;
 use crate::link::Link;
 use crate::names::log;
-use crate::options::Options;
+use crate::options::{Options, SERVER_KEEPALIVE_TIME};
 use crate::port::{Port, Ready, current_loop};
 use oxgrpc_core::{Encoding, ServerConnection, ServerOptions};
 use oxgrpc_io::{ListenOptions, Listener, Socket};
@@ -20,7 +20,6 @@ use pyo3::types::PyBytes;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Connections that are accepted in one go.
 const ACCEPTED: usize = 64;
@@ -72,8 +71,6 @@ pub(crate) struct Server {
     options: ServerOptions,
     encoding: Encoding,
     reuse_port: bool,
-    /// How long a client may take to begin.
-    handshake_timeout: Duration,
     max_active: Option<usize>,
     /// Where plain functions run.
     pool: Py<PyAny>,
@@ -184,7 +181,7 @@ impl Server {
             ServerLink::new(py, slf.clone().unbind(), port, Link::new(engine, stream), transport)?;
         let kept = link.clone_ref(py);
         me.state.with(py, |state| state.links.push(kept));
-        ServerLink::open(link.bind(py), me.handshake_timeout);
+        ServerLink::open(link.bind(py));
         Ok(())
     }
 
@@ -288,13 +285,15 @@ impl Server {
         };
         Ok(Self {
             options: ServerOptions {
-                http: options.http,
+                http: options.http.clone(),
                 limits: options.limits,
+                keepalive: options.keepalive(SERVER_KEEPALIVE_TIME),
+                pings: options.pings(),
+                lifetime: options.lifetime,
                 ..ServerOptions::default()
             },
             encoding: options.encoding,
             reuse_port: options.reuse_port,
-            handshake_timeout: options.handshake_timeout,
             max_active,
             pool,
             state: GilCell::new(state),
