@@ -5,9 +5,11 @@ All are PEM, as the credentials take them. Keys are P-256 because they are made 
 
 from __future__ import annotations
 
+import base64
 import datetime
 import functools
 import ipaddress
+import textwrap
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -36,14 +38,16 @@ def _pem(key: ec.EllipticCurvePrivateKey, password: bytes | None = None) -> byte
     return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
 
 
-def _name(common_name: str) -> x509.Name:
+def name_of(common_name: str) -> x509.Name:
     organization = x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Tests, Inc.")
     return x509.Name([organization, x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
-def _alt_name(name: str) -> x509.GeneralName:
+def alt_name(name: str) -> x509.GeneralName:
     if "://" in name:
         return x509.UniformResourceIdentifier(name)
+    if name.startswith("dns:"):
+        return x509.DNSName(name[4:])
     if "@" in name:
         return x509.RFC822Name(name)
     try:
@@ -57,7 +61,7 @@ class Authority:
 
     def __init__(self, name: str = "Test Authority", parent: Authority | None = None) -> None:
         self.key = ec.generate_private_key(ec.SECP256R1())
-        self.name = _name(name)
+        self.name = name_of(name)
         signer = parent or self
         builder = (
             x509.CertificateBuilder()
@@ -80,6 +84,7 @@ class Authority:
         common_name: str = "test",
         from_days: int = -1,
         to_days: int = 20,
+        expires: datetime.datetime | None = None,
         usage: x509.ObjectIdentifier | None = None,
         is_authority: bool = False,
         password: bytes | None = None,
@@ -88,16 +93,16 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         builder = (
             x509.CertificateBuilder()
-            .subject_name(_name(common_name))
+            .subject_name(name_of(common_name))
             .issuer_name(self.name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(NOW + from_days * DAY)
-            .not_valid_after(NOW + to_days * DAY)
+            .not_valid_after(expires or NOW + to_days * DAY)
             .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
         )
         if names:
-            alt_names = x509.SubjectAlternativeName([_alt_name(name) for name in names])
+            alt_names = x509.SubjectAlternativeName([alt_name(name) for name in names])
             builder = builder.add_extension(alt_names, critical=False)
         if usage is not None:
             builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
@@ -139,17 +144,23 @@ def version_1(common_name: str, signer: Authority) -> Identity:
     signed again.
     """
     made = signer.identity(common_name=common_name)
-    body = _parts(x509.load_pem_x509_certificate(made.chain).tbs_certificate_bytes)
+    body = parts(x509.load_pem_x509_certificate(made.chain).tbs_certificate_bytes)
     kept = b"".join(part for part in body if part[0] not in (0xA0, 0xA3))
-    signed = _der(0x30, kept)
+    signed = der(0x30, kept)
     algorithm = body[2]
     signature = signer.key.sign(signed, ec.ECDSA(hashes.SHA256()))
-    certificate = x509.load_der_x509_certificate(_der(0x30, signed + algorithm + _der(0x03, b"\0" + signature)))
+    certificate = x509.load_der_x509_certificate(der(0x30, signed + algorithm + der(0x03, b"\0" + signature)))
     assert certificate.version is x509.Version.v1
     return Identity(made.key, certificate.public_bytes(serialization.Encoding.PEM) + signer.links)
 
 
-def _der(tag: int, content: bytes) -> bytes:
+def pem_of(octets: bytes) -> bytes:
+    """A certificate as PEM, whether or not it can be read."""
+    lines = textwrap.fill(base64.b64encode(octets).decode(), 64)
+    return f"-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n".encode()
+
+
+def der(tag: int, content: bytes) -> bytes:
     length = len(content)
     if length < 128:
         return bytes([tag, length]) + content
@@ -157,7 +168,7 @@ def _der(tag: int, content: bytes) -> bytes:
     return bytes([tag, 0x80 | len(octets)]) + octets + content
 
 
-def _parts(sequence: bytes) -> list[bytes]:
+def parts(sequence: bytes) -> list[bytes]:
     """The elements of a sequence, each as it is encoded."""
 
     def end_of_header(at: int) -> tuple[int, int]:
@@ -168,9 +179,9 @@ def _parts(sequence: bytes) -> list[bytes]:
         return at + 2 + count, int.from_bytes(sequence[at + 2 : at + 2 + count], "big")
 
     at, _ = end_of_header(0)
-    parts = []
+    found = []
     while at < len(sequence):
         start, length = end_of_header(at)
-        parts.append(sequence[at : start + length])
+        found.append(sequence[at : start + length])
         at = start + length
-    return parts
+    return found

@@ -267,6 +267,7 @@ async def test_a_plugin_that_raises_after_its_answer() -> None:
 
     async with secured() as service:
         assert eval(await service.unary_unary(b"", credentials=plugin(fail))) == [("x-first", "yes")]
+        await asyncio.to_thread(join)
 
 
 @pytest.mark.parametrize("metadata", [(("Bad Key", "1"),), (("x-a", "new\nline"),), (("x-a-bin", "text"),), 7, ("ab",)])

@@ -22,6 +22,7 @@ HERE = Path(__file__).parent
 sys.path.append(str(HERE / "peer"))
 
 import interceptor_scripts  # noqa: E402, F401
+import order_scripts  # noqa: E402, F401
 from scripts import SCRIPTS, Client  # noqa: E402
 
 GENUINE = HERE.parent / ".venv-grpcio" / "bin" / "python"

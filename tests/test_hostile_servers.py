@@ -261,7 +261,14 @@ RESETS = {
 @pytest.mark.parametrize("before", [b"", HEAD, HEAD + ONE], ids=["at_once", "behind_the_head", "behind_a_message"])
 @pytest.mark.parametrize(("number", "code"), RESETS.items())
 async def test_a_reset_is_told_by_its_code(number: int, code: grpc.StatusCode, before: bytes, kind: str) -> None:
-    async with channel_to(answering(before, wire.reset(1, number))) as channel:
+    async def again(peer: wire.Peer) -> None:
+        # What is refused before it is answered is made again, once.
+        await peer.until(wire.DATA, 3)
+        await peer.send(wire.reset(3, number))
+        await stay(peer)
+
+    then = again if (number, before) == (wire.REFUSED_STREAM, b"") else stay
+    async with channel_to(answering(before, wire.reset(1, number), then=then)) as channel:
         seen, details = await CALLS[kind](channel)
         assert seen is code
         assert str(number) in details
@@ -344,7 +351,7 @@ BROKEN = {
     ),
     "window_overflow": (wire.window_update(0, 2**31 - 1), "lifts a window"),
     "idle_stream": (wire.headers(99, wire.RESPONSE_HEAD), "not open"),
-    "second_goaway_goes_up": (wire.goaway(1, 0) + wire.goaway(3, 0), "raises the last stream id"),
+    "second_goaway_goes_up": (wire.goaway(3, 0) + wire.goaway(5, 0), "raises the last stream id"),
 }
 
 
@@ -429,10 +436,10 @@ async def test_goaway_at_odd_times(octets: bytes, code: grpc.StatusCode, kind: s
 
 
 async def test_the_next_call_finds_a_server_that_is_well_again() -> None:
-    octets = iter([wire.goaway(0, wire.NO_ERROR), HEAD + ONE + OK])
+    scripts = iter([answering(wire.goaway(1, wire.NO_ERROR), then=leave), answering(HEAD + ONE + OK)])
 
     async def script(peer: wire.Peer) -> None:
-        await answering(next(octets))(peer)
+        await next(scripts)(peer)
 
     async with channel_to(script) as channel:
         assert (await unary(channel))[0] is Code.UNAVAILABLE

@@ -86,7 +86,7 @@ class _Callback(AuthMetadataPluginCallback):
         self._given = given
         self._lock = threading.Lock()
         self._called = False
-        self._raised: Exception | None = None
+        self._raised: BaseException | None = None
 
     def __call__(self, metadata: MetadataType | None, error: BaseException | None) -> None:
         with self._lock:
@@ -101,7 +101,8 @@ class _Callback(AuthMetadataPluginCallback):
         """Calls the plugin, in a thread of its own."""
         try:
             self._plugin.context.copy().run(self._plugin.function, context, self)
-        except Exception as error:
+        # Whatever it is: the thread is ours, and the call waits for its answer.
+        except BaseException as error:
             _log.plugin_failed(self._plugin.name, error)
             with self._lock:
                 self._raised = error
@@ -135,8 +136,8 @@ def ask(plugins: Iterable[Plugin], service_url: str, method_name: str, loop: Abs
             end(None, error)
             return
         try:
-            found.extend(metadata or ())
-        except TypeError as reason:
+            found.extend(() if metadata is None else metadata)
+        except Exception as reason:
             end(None, str(reason))
             return
         go_on()

@@ -5,8 +5,8 @@
     program.py STACK LOOP client TARGET TARGET   runs all scripts against these two; prints a line of JSON for each: its
                                                  name, what it observed
 
-STACK is oxgrpc or grpcio, LOOP is asyncio or uvloop. With a directory of certificates behind it all, both speak TLS, and
-the scripts are those of `credential_scripts`.
+STACK is oxgrpc or grpcio, LOOP is asyncio or uvloop. With a directory of certificates behind it all, both speak TLS,
+and the scripts are those of `credential_scripts`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import sys
 from typing import Any
 
 import interceptor_scripts  # noqa: F401
+import order_scripts  # noqa: F401
 from credential_scripts import SECURED, server_credentials
 from scripts import SCRIPTS, Client
 from service import SERVICE, Service, interceptor

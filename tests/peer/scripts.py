@@ -348,6 +348,124 @@ async def reading_and_writing_by_hand(client: Client) -> Any:
     return observed
 
 
+#: A policy, what the server does, and what else the client's channel or the call is told.
+RETRIES: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
+    "at_last": ({}, "UNAVAILABLE/UNAVAILABLE/OK", {}),
+    "at_once": ({}, "OK", {}),
+    "never": ({}, "UNAVAILABLE", {}),
+    "twice": ({"maxAttempts": 2}, "UNAVAILABLE", {}),
+    "not_more_than_five_times": ({"maxAttempts": 9}, "UNAVAILABLE", {}),
+    "another_code": ({}, "NOT_FOUND/OK", {}),
+    "then_another_code": ({}, "UNAVAILABLE/NOT_FOUND/OK", {}),
+    "two_codes": ({"retryableStatusCodes": ["UNAVAILABLE", "ABORTED"]}, "ABORTED/UNAVAILABLE/OK", {}),
+    "after_headers": ({}, "headers:UNAVAILABLE/OK", {}),
+    "after_headers_of_the_second": ({}, "UNAVAILABLE/headers:UNAVAILABLE/OK", {}),
+    "pushed_back": ({"initialBackoff": "100s", "maxBackoff": "100s"}, "UNAVAILABLE@20/UNAVAILABLE@30/OK", {}),
+    "pushed_back_for_ever": ({}, "UNAVAILABLE@-1/OK", {}),
+    "another_code_pushed_back": ({}, "NOT_FOUND@20/OK", {}),
+    "switched_off": ({}, "UNAVAILABLE/OK", {"options": [("grpc.enable_retries", 0)]}),
+    "more_than_is_kept": ({}, "UNAVAILABLE/OK", {"options": [("grpc.per_rpc_retry_buffer_size", 10)]}),
+    "as_much_as_is_kept": ({}, "UNAVAILABLE/OK", {"options": [("grpc.per_rpc_retry_buffer_size", 1000)]}),
+    "with_a_deadline": ({}, "UNAVAILABLE/OK", {"timeout": LONG_SECONDS}),
+    "until_the_deadline": (
+        {"initialBackoff": "100s", "maxBackoff": "100s"},
+        "UNAVAILABLE/OK",
+        {"timeout": SHORT_SECONDS},
+    ),
+}
+
+
+# No back-off and no pushback of a millisecond: a genuine client misses its own timer then, and waits for ever.
+@script_for_each_kind
+async def retries(client: Client, kind: str) -> Any:
+    observed = {}
+    for name, (policy, plan, more) in RETRIES.items():
+        default = {
+            "maxAttempts": 4,
+            "initialBackoff": "0.02s",
+            "maxBackoff": "0.05s",
+            "backoffMultiplier": 2,
+            "retryableStatusCodes": ["UNAVAILABLE"],
+        }
+        config = {"methodConfig": [{"name": [{"service": SERVICE}], "retryPolicy": {**default, **policy}}]}
+        options = [("grpc.service_config", json.dumps(config)), *more.get("options", ())]
+        called = f"{client.name} {name}"
+        async with client.grpc.aio.insecure_channel(client.target, options=options) as channel:
+            sender = Client(client.grpc, client.target, client.name)
+            sender.channel = channel
+            requests = [b"first request", b"second", b"third"]
+            metadata = (("x-name", called), ("x-plan", plan))
+            call = sender.start(kind, requests, metadata=metadata, timeout=more.get("timeout"))
+            outcome = await client.outcome(kind, call)
+        seen = await client.method("UnaryUnary", "Attempts")(called.encode())
+        observed[name] = [outcome, seen.decode().split("\n")]
+    return observed
+
+
+@script
+async def retries_are_throttled(client: Client) -> Any:
+    config = {
+        "methodConfig": [
+            {
+                "name": [{}],
+                "retryPolicy": {
+                    "maxAttempts": 3,
+                    "initialBackoff": "0.02s",
+                    "maxBackoff": "0.02s",
+                    "backoffMultiplier": 1,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ],
+        "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.5},
+    }
+    observed = []
+    options = [("grpc.service_config", json.dumps(config))]
+    async with client.grpc.aio.insecure_channel(client.target, options=options) as channel:
+        unary = channel.unary_unary(f"/{SERVICE}/UnaryUnary")
+        for number, plan in enumerate(
+            ["UNAVAILABLE"] * 4 + ["OK"] * 3 + ["NOT_FOUND"] + ["UNAVAILABLE"] * 2 + ["OK"] * 9 + ["UNAVAILABLE"]
+        ):
+            called = f"{client.name} {number}"
+            outcome = await client.outcome("UnaryUnary", unary(b"", metadata=(("x-name", called), ("x-plan", plan))))
+            seen = await client.method("UnaryUnary", "Attempts")(called.encode())
+            observed.append([plan, outcome["code"], len(seen.split(b"\n"))])
+    return observed
+
+
+@script
+async def what_holds_for_a_method(client: Client) -> Any:
+    def entry(name: dict[str, str], **what: Any) -> dict[str, Any]:
+        return {"name": [name], **what}
+
+    config = {
+        "methodConfig": [
+            entry(
+                {"service": SERVICE, "method": "UnaryUnary"}, maxRequestMessageBytes=10, maxResponseMessageBytes="20"
+            ),
+            entry({"service": SERVICE}, timeout="0.2s"),
+            entry({}, timeout="600s"),
+        ]
+    }
+    observed: list[Any] = []
+    async with client.grpc.aio.insecure_channel(
+        client.target, options=[("grpc.service_config", json.dumps(config))]
+    ) as channel:
+        unary = channel.unary_unary(f"/{SERVICE}/UnaryUnary")
+        for size, response in ((10, 20), (11, 0), (0, 21)):
+            call = unary(message(size), metadata=(("x-response-size", str(response)),))
+            observed.append(await client.outcome("UnaryUnary", call))
+        for timeout in (None, LONG_SECONDS):
+            call = channel.unary_stream(f"/{SERVICE}/UnaryStream")(
+                b"", metadata=(("x-wait", client.name),), timeout=timeout
+            )
+            # A genuine client gives such a call up without having begun it.
+            observed.append((await client.outcome("UnaryStream", call))["code"])
+        call = channel.unary_unary("/nothing.Service/UnaryUnary")(b"")
+        observed.append(await client.outcome("UnaryUnary", call))
+    return observed
+
+
 async def experiment(client: Client, name: str) -> Any:
     # Not with a stream of requests: see methods_that_are_not_there.
     observed = []

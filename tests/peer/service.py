@@ -10,6 +10,8 @@ What a method does is told by the request's metadata, so that one server serves 
     x-wait NAME           waits before the only response, or after the last one, until the call is cancelled; what
                           happens to it meanwhile is kept under NAME
     x-compression NAME    compresses the responses
+    x-plan PART/PART/…    what becomes of the attempts at the call that x-name names, each part for one of them: `OK`, a
+                          code, a code and a pushback behind `@`, and `headers:` before it to answer first
     x-intercept HOW       what the second of a server's interceptors does, where it has any
     x-experiment NAME     what the handler tries with its context, see `contexts.py`; its notes are kept under x-notes
 """
@@ -88,6 +90,7 @@ class Service:
         self.codes = {code.name: code for code in grpc.StatusCode}
         self.experiments: dict[str, tuple[Any, list[Any]]] = {}
         self.waits: defaultdict[str, asyncio.Queue[str]] = defaultdict(asyncio.Queue)
+        self.attempts: defaultdict[str, list[str]] = defaultdict(list)
 
     def handlers(self) -> dict[str, Any]:
         grpc = self.grpc
@@ -100,6 +103,7 @@ class Service:
             "Told": grpc.unary_unary_rpc_method_handler(self.told),
             "Who": grpc.unary_unary_rpc_method_handler(self.who),
             "Carried": grpc.unary_unary_rpc_method_handler(self.carried),
+            "Attempts": grpc.unary_unary_rpc_method_handler(self.attempts_of_call),
             "Intercepted": grpc.unary_unary_rpc_method_handler(self.intercepted),
             "Plain": grpc.unary_unary_rpc_method_handler(lambda request, context: request),
             "Wait": grpc.unary_unary_rpc_method_handler(self.next_of_wait),
@@ -120,7 +124,30 @@ class Service:
             context.set_trailing_metadata(tuple(trailing))
         return told
 
+    async def attempt(self, told: dict[str, Any], context: Any) -> None:
+        """Plays the part that the plan has for this attempt; the last part is for all that follow."""
+        plan, seen = told["x-plan"].split("/"), self.attempts[told["x-name"]]
+        part = plan[min(len(seen), len(plan) - 1)]
+        previous = told.get("grpc-previous-rpc-attempts", "none")
+        seen.append(f"after {previous}, {'some' if context.time_remaining() else 'no'} time left")
+        if part.startswith("headers:"):
+            await context.send_initial_metadata((("x-initial", "sent"),))
+            # Alone: headers that come together with the status may be no answer yet to a genuine client.
+            await asyncio.sleep(0.05)
+        code, _, pushback = part.removeprefix("headers:").partition("@")
+        if code != "OK":
+            trailing = [("x-trailing", f"of attempt {len(seen)}")]
+            if pushback:
+                trailing.append(("grpc-retry-pushback-ms", pushback))
+            await context.abort(self.codes[code], f"attempt {len(seen)}", tuple(trailing))
+
+    async def attempts_of_call(self, request: bytes, context: Any) -> bytes:
+        """The attempts that the call with this name took, one a line."""
+        return "\n".join(self.attempts[request.decode()]).encode()
+
     async def finish(self, told: dict[str, Any], context: Any) -> None:
+        if "x-plan" in told:
+            await self.attempt(told, context)
         if "x-wait" in told:
             await self.wait(told["x-wait"])
         if "x-status" not in told:
@@ -155,8 +182,11 @@ class Service:
     async def unary_stream(self, request: bytes, context: Any) -> AsyncIterator[bytes]:
         told = await self.begin(context)
         for _ in range(int(told.get("x-response-count", 1))):
-            yield self.response(told, request)
+            if "x-plan" not in told:
+                yield self.response(told, request)
         await self.finish(told, context)
+        if "x-plan" in told:
+            yield self.response(told, request)
 
     async def stream_unary(self, requests: AsyncIterator[bytes], context: Any) -> bytes:
         told = await self.begin(context)
@@ -166,6 +196,12 @@ class Service:
 
     async def stream_stream(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
         told = await self.begin(context)
+        if "x-plan" in told:
+            received = [request async for request in requests]
+            await self.finish(told, context)
+            for request in received:
+                yield self.response(told, request)
+            return
         async for request in requests:
             yield self.response(told, request)
         await self.finish(told, context)

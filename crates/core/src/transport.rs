@@ -316,7 +316,8 @@ impl<B: MessageBuffer, S> Transport<B, S> {
             return None;
         }
         if !self.is_full() {
-            if self.calls.iter().any(|(_, call)| call.waits()) {
+            // Who has its message and waits for the end counts, too: see `ROOM_TO_END`.
+            if self.calls.iter().any(|(_, call)| call.reading && !call.received_all) {
                 self.widen();
             }
             return None;

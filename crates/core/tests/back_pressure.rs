@@ -248,6 +248,29 @@ fn a_call_is_not_stuck_behind_others_that_nobody_reads() {
 }
 
 #[test]
+fn a_call_whose_message_is_there_is_not_kept_from_its_end_by_others() {
+    let mut client = Client::new();
+    let response_of_unary = message("read me");
+    let mut room = client.engine.http().connection_window_available() - response_of_unary.len();
+    client.unary();
+    client.send(response(1)).send(data(1, response_of_unary));
+    client.frames();
+    // Others take up all that is left of the connection's window, and nobody reads them.
+    let mut stream = 1;
+    while room > 0 {
+        stream += 2;
+        client.streaming();
+        client.send(response(stream));
+        let content = vec![0; room.min(WINDOW)];
+        for piece in content.chunks(16 << 10) {
+            client.send(data(stream, piece));
+        }
+        room -= content.len();
+    }
+    assert!(opened(&client.frames(), 0) > 0);
+}
+
+#[test]
 fn requests_that_no_handler_takes_are_bounded() {
     let (mut client, mut server) = (Client::raw(|_| {}), Server::raw(|_| {}, false));
     let upload = vec![7; 4 << 20];

@@ -23,8 +23,10 @@ pub(crate) fn outgoing(metadata: Option<&Bound<'_, PyAny>>) -> PyResult<Metadata
 
 /// A pair that is no tuple: a list, or anything else with two items. Not a text of two letters, though grpcio takes it.
 fn unpack<'py>(pair: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
-    let error =
-        || PyTypeError::new_err(format!("metadata is made of (key, value) pairs, not {pair}"));
+    let error = || {
+        let kind = pair.get_type();
+        PyTypeError::new_err(format!("metadata is made of (key, value) pairs, not {kind}"))
+    };
     if pair.is_instance_of::<PyString>() || pair.is_instance_of::<PyBytes>() {
         return Err(error());
     }
@@ -48,7 +50,7 @@ fn push(out: &mut Metadata, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) ->
     }
     match out.push(&key_octets, &octets(value)?) {
         Ok(()) | Err(InvalidMetadata::ReservedKey) => Ok(()),
-        Err(error) => Err(invalid(&error, key, value)),
+        Err(error) => Err(invalid(&error, key)),
     }
 }
 
@@ -63,8 +65,9 @@ fn octets(text: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     }
 }
 
-fn invalid(error: &InvalidMetadata, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyErr {
-    PyValueError::new_err(format!("Invalid metadata ({key}, {value}): {error}"))
+/// Does not show the value: it may be a token, a line feed behind it what is wrong, and errors are logged.
+fn invalid(error: &InvalidMetadata, key: &Bound<'_, PyAny>) -> PyErr {
+    PyValueError::new_err(format!("Invalid metadata '{key}': {error}"))
 }
 
 /// The pairs of received metadata: text as `str`, `-bin` values as `bytes`.

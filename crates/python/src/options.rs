@@ -60,6 +60,14 @@ pub(crate) struct Options {
     pub(crate) encoding: Encoding,
     /// `grpc.so_reuseport`; on unless it is 0.
     pub(crate) reuse_port: bool,
+    /// `grpc.service_config`: JSON.
+    pub(crate) service_config: Option<String>,
+    /// `grpc.enable_retries`: whether the service config's retry and hedging policies count; on unless it is 0.
+    pub(crate) retries: bool,
+    /// `grpc.experimental.enable_hedging`: whether its hedging policies do; on unless it is 0.
+    pub(crate) hedging: bool,
+    /// `grpc.per_rpc_retry_buffer_size`, in bytes: how much of a call's requests is kept to be sent again.
+    pub(crate) retry_buffer_bytes: usize,
     /// `grpc.ssl_session_cache`.
     pub(crate) session_cache: Option<SessionCache>,
 }
@@ -84,6 +92,10 @@ impl Default for Options {
             secondary_user_agent: None,
             encoding: Encoding::Identity,
             reuse_port: true,
+            service_config: None,
+            retries: true,
+            hedging: true,
+            retry_buffer_bytes: 256 << 10,
             session_cache: None,
         }
     }
@@ -194,9 +206,9 @@ impl Options {
             "grpc.server_handshake_timeout_ms" => {
                 self.lifetime.handshake_timeout = duration(integer(key, value)?.max(1));
             }
-            "grpc.default_authority" => self.authority = Some(text(value)?),
+            "grpc.default_authority" => self.authority = Some(text(key, value)?),
             "grpc.ssl_target_name_override" => {
-                self.target_name_override = Some(text(value)?).filter(|name| !name.is_empty());
+                self.target_name_override = Some(text(key, value)?).filter(|name| !name.is_empty());
             }
             "grpc.primary_user_agent" => self.primary_user_agent = Some(value.extract()?),
             "grpc.secondary_user_agent" => self.secondary_user_agent = Some(value.extract()?),
@@ -204,6 +216,12 @@ impl Options {
                 self.encoding = encoding_of(Some(value))?.unwrap_or_default();
             }
             "grpc.so_reuseport" => self.reuse_port = integer(key, value)? != 0,
+            "grpc.service_config" => self.service_config = Some(text(key, value)?),
+            "grpc.enable_retries" => self.retries = integer(key, value)? != 0,
+            "grpc.experimental.enable_hedging" => self.hedging = integer(key, value)? != 0,
+            "grpc.per_rpc_retry_buffer_size" => {
+                self.retry_buffer_bytes = usize::try_from(integer(key, value)?).unwrap_or(0);
+            }
             "grpc.ssl_session_cache" => {
                 let cache = value.getattr("_cache")?.cast_into::<PySessionCache>()?;
                 self.session_cache = Some(cache.get().0.clone());
@@ -262,11 +280,14 @@ fn integer(key: &str, value: &Bound<'_, PyAny>) -> PyResult<i64> {
 }
 
 /// A `str`, or `bytes` of UTF-8.
-fn text(value: &Bound<'_, PyAny>) -> PyResult<String> {
-    value.extract::<String>().or_else(|error| {
-        let octets = value.extract::<Vec<u8>>().map_err(|_| error)?;
-        Ok(String::from_utf8_lossy(&octets).into_owned())
-    })
+fn text(key: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
+    if let Ok(text) = value.extract::<String>() {
+        return Ok(text);
+    }
+    let octets = value.extract::<Vec<u8>>().map_err(|_| {
+        PyTypeError::new_err(format!("the channel option {key} takes a str, not {value}"))
+    })?;
+    Ok(String::from_utf8_lossy(&octets).into_owned())
 }
 
 /// A size; a negative one says nothing.

@@ -26,6 +26,9 @@ pub enum HedgingVerdict {
     Final,
 }
 
+/// The least time until an attempt is tried again that could not begin.
+const LEAST_POSTPONEMENT: Duration = Duration::from_millis(10);
+
 /// The attempts of a call, some of them at the same time. It is over when one is answered, which is not told to it.
 #[derive(Clone, Debug)]
 pub struct Hedging {
@@ -53,24 +56,31 @@ impl Hedging {
         self.live
     }
 
-    /// Begins the next attempt, if it is due and, but for the first, allowed. Returns how many there were before it, which is
-    /// what `grpc-previous-rpc-attempts` says.
-    pub fn begin(
-        &mut self,
-        policy: &HedgingPolicy,
-        throttle: Option<&Throttle>,
-        now: Instant,
-    ) -> Option<u32> {
-        self.next.filter(|due| *due <= now)?;
-        if self.begun > 0 && throttle.is_some_and(|throttle| !throttle.allows()) {
+    /// Attempts that have begun: what `grpc-previous-rpc-attempts` of the next one says.
+    pub fn previous_attempts(&self) -> u32 {
+        self.begun
+    }
+
+    /// Whether an attempt is to begin now: it is due and, but for the first, allowed. Once one is not, none will be.
+    pub fn wants(&mut self, throttle: Option<&Throttle>, now: Instant) -> bool {
+        let is_due = self.next.is_some_and(|due| due <= now);
+        if is_due && self.begun > 0 && throttle.is_some_and(|throttle| !throttle.allows()) {
             self.stop();
-            return None;
+            return false;
         }
-        let before = self.begun;
+        is_due
+    }
+
+    /// An attempt has begun.
+    pub fn began(&mut self, policy: &HedgingPolicy, now: Instant) {
         self.begun += 1;
         self.live += 1;
         self.plan(policy, now.checked_add(policy.delay));
-        Some(before)
+    }
+
+    /// The attempt that is due cannot begin now: there is no connection for it.
+    pub fn postpone(&mut self, policy: &HedgingPolicy, now: Instant) {
+        self.plan(policy, now.checked_add(policy.delay.max(LEAST_POSTPONEMENT)));
     }
 
     /// An attempt under way has failed before anything of its response was given to the application.
@@ -141,19 +151,45 @@ mod tests {
         }
     }
 
+    /// Begins an attempt if one is wanted; how many there were before.
+    fn begin(
+        hedging: &mut Hedging,
+        policy: &HedgingPolicy,
+        throttle: Option<&Throttle>,
+        now: Instant,
+    ) -> Option<u32> {
+        let before = hedging.previous_attempts();
+        hedging.wants(throttle, now).then(|| hedging.began(policy, now)).map(|()| before)
+    }
+
+    #[test]
+    fn an_attempt_that_cannot_begin_is_tried_a_delay_later() {
+        for (delay, wait) in [(50, 50), (0, 10)] {
+            let (policy, mut clock) = (policy(3, delay), Clock::default());
+            let mut hedging = Hedging::new(clock.now());
+            begin(&mut hedging, &policy, None, clock.now());
+            clock.advance(delay);
+            hedging.postpone(&policy, clock.now());
+            clock.advance(wait - 1);
+            assert_eq!(begin(&mut hedging, &policy, None, clock.now()), None);
+            clock.advance(1);
+            assert_eq!(begin(&mut hedging, &policy, None, clock.now()), Some(1));
+        }
+    }
+
     #[test]
     fn attempts_begin_a_delay_apart() {
         let (policy, mut clock) = (policy(3, 50), Clock::default());
         let mut hedging = Hedging::new(clock.now());
-        assert_eq!(hedging.begin(&policy, None, clock.now()), Some(0));
-        assert_eq!(hedging.begin(&policy, None, clock.now()), None);
+        assert_eq!(begin(&mut hedging, &policy, None, clock.now()), Some(0));
+        assert_eq!(begin(&mut hedging, &policy, None, clock.now()), None);
         clock.advance(49);
-        assert_eq!(hedging.begin(&policy, None, clock.now()), None);
+        assert_eq!(begin(&mut hedging, &policy, None, clock.now()), None);
         clock.advance(1);
         assert_eq!(hedging.next_due(), Some(clock.now()));
-        assert_eq!(hedging.begin(&policy, None, clock.now()), Some(1));
+        assert_eq!(begin(&mut hedging, &policy, None, clock.now()), Some(1));
         clock.advance(70);
-        assert_eq!(hedging.begin(&policy, None, clock.now()), Some(2));
+        assert_eq!(begin(&mut hedging, &policy, None, clock.now()), Some(2));
         assert_eq!((hedging.next_due(), hedging.live()), (None, 3));
     }
 
@@ -161,7 +197,7 @@ mod tests {
     fn without_a_delay_all_begin_at_once() {
         let (policy, now) = (policy(9, 0), Instant::now());
         let mut hedging = Hedging::new(now);
-        let begun = std::iter::from_fn(|| hedging.begin(&policy, None, now)).count();
+        let begun = std::iter::from_fn(|| begin(&mut hedging, &policy, None, now)).count();
         assert_eq!(begun, 5);
     }
 
@@ -169,10 +205,10 @@ mod tests {
     fn a_failure_that_is_not_fatal_lets_the_next_begin_at_once() {
         let (policy, now) = (policy(3, 50), Instant::now());
         let mut hedging = Hedging::new(now);
-        hedging.begin(&policy, None, now);
+        begin(&mut hedging, &policy, None, now);
         let verdict = hedging.failed(&policy, Code::Unavailable, Pushback::Unsaid, None, now);
         assert_eq!(verdict, HedgingVerdict::GoOn);
-        assert_eq!(hedging.begin(&policy, None, now), Some(1));
+        assert_eq!(begin(&mut hedging, &policy, None, now), Some(1));
         assert_eq!(hedging.next_due(), Some(now + policy.delay));
     }
 
@@ -180,7 +216,7 @@ mod tests {
     fn the_last_failure_is_the_calls() {
         let (policy, now) = (policy(2, 0), Instant::now());
         let mut hedging = Hedging::new(now);
-        while hedging.begin(&policy, None, now).is_some() {}
+        while begin(&mut hedging, &policy, None, now).is_some() {}
         let mut fail = || hedging.failed(&policy, Code::Unavailable, Pushback::Unsaid, None, now);
         assert_eq!(fail(), HedgingVerdict::GoOn);
         assert_eq!(fail(), HedgingVerdict::Final);
@@ -191,7 +227,7 @@ mod tests {
         let (policy, now) = (policy(3, 0), Instant::now());
         for code in Code::ALL {
             let mut hedging = Hedging::new(now);
-            while hedging.begin(&policy, None, now).is_some() {}
+            while begin(&mut hedging, &policy, None, now).is_some() {}
             let verdict = hedging.failed(&policy, code, Pushback::Unsaid, None, now);
             assert_eq!(verdict == HedgingVerdict::GoOn, code == Code::Unavailable, "{code}");
         }
@@ -201,15 +237,15 @@ mod tests {
     fn pushback_moves_the_next_attempt_or_forbids_it() {
         let (policy, mut clock) = (policy(5, 10), Clock::default());
         let mut hedging = Hedging::new(clock.now());
-        hedging.begin(&policy, None, clock.now());
+        begin(&mut hedging, &policy, None, clock.now());
         let after = Pushback::After(Duration::from_millis(500));
         hedging.failed(&policy, Code::Unavailable, after, None, clock.now());
         clock.advance(499);
-        assert_eq!(hedging.begin(&policy, None, clock.now()), None);
+        assert_eq!(begin(&mut hedging, &policy, None, clock.now()), None);
         clock.advance(1);
-        assert_eq!(hedging.begin(&policy, None, clock.now()), Some(1));
+        assert_eq!(begin(&mut hedging, &policy, None, clock.now()), Some(1));
         clock.advance(10);
-        assert_eq!(hedging.begin(&policy, None, clock.now()), Some(2));
+        assert_eq!(begin(&mut hedging, &policy, None, clock.now()), Some(2));
         let now = clock.now();
         let verdict = hedging.failed(&policy, Code::Unavailable, Pushback::Never, None, now);
         assert_eq!((verdict, hedging.next_due()), (HedgingVerdict::GoOn, None));
@@ -224,8 +260,8 @@ mod tests {
         let mut throttle = Throttle::new(throttling);
         throttle.failed();
         let mut hedging = Hedging::new(now);
-        assert_eq!(hedging.begin(&policy, Some(&throttle), now), Some(0));
-        assert_eq!(hedging.begin(&policy, Some(&throttle), now), None);
+        assert_eq!(begin(&mut hedging, &policy, Some(&throttle), now), Some(0));
+        assert_eq!(begin(&mut hedging, &policy, Some(&throttle), now), None);
         assert_eq!(hedging.next_due(), None);
         let verdict =
             hedging.failed(&policy, Code::Unavailable, Pushback::Unsaid, Some(&mut throttle), now);
@@ -236,10 +272,10 @@ mod tests {
     fn an_attempt_that_nobody_saw_does_not_count() {
         let (policy, now) = (policy(2, 0), Instant::now());
         let mut hedging = Hedging::new(now);
-        while hedging.begin(&policy, None, now).is_some() {}
+        while begin(&mut hedging, &policy, None, now).is_some() {}
         hedging.unseen(now);
-        assert_eq!(hedging.begin(&policy, None, now), Some(1));
-        assert_eq!(hedging.begin(&policy, None, now), None);
+        assert_eq!(begin(&mut hedging, &policy, None, now), Some(1));
+        assert_eq!(begin(&mut hedging, &policy, None, now), None);
     }
 
     proptest! {
@@ -254,7 +290,7 @@ mod tests {
             let (mut begun, mut live) = (0, 0);
             for (pause, fails, pushback) in steps {
                 clock.advance(pause);
-                while let Some(before) = hedging.begin(&policy, None, clock.now()) {
+                while let Some(before) = begin(&mut hedging, &policy, None, clock.now()) {
                     prop_assert_eq!(before, begun);
                     begun += 1;
                     live += 1;

@@ -96,6 +96,12 @@ impl ServiceConfig {
         self.methods.get(path).or_else(service).or(self.default.as_ref())
     }
 
+    /// Changes what holds for the methods, each entry on its own.
+    pub fn for_each_method(&mut self, mut change: impl FnMut(&mut MethodConfig)) {
+        let methods = self.methods.values_mut().chain(&mut self.default);
+        methods.for_each(|method| change(Arc::make_mut(method)));
+    }
+
     fn read(&mut self, root: &Object<'_>, mistakes: &mut Mistakes) {
         if let Some(entries) = root.field("methodConfig") {
             for entry in entries.array(mistakes) {
@@ -327,6 +333,19 @@ mod tests {
         assert_eq!(seconds("/x.Y.Z/C"), 3);
         let config = ServiceConfig::parse(r#"{"methodConfig": [{"name": [{"service": "a.B"}]}]}"#);
         assert!(config.unwrap().method(b"/a.C/D").is_none());
+    }
+
+    #[test]
+    fn what_is_switched_off_is_so_for_all_methods() {
+        let text = format!(
+            r#"{{"methodConfig": [{{"name": [{{}}, {{"service": "a"}}], {RETRY}, "timeout": "1s"}}]}}"#
+        );
+        let mut config = ServiceConfig::parse(&text).unwrap();
+        config.for_each_method(|method| method.retry = None);
+        for path in [b"/a/b", b"/c/d"] {
+            let method = config.method(path).unwrap();
+            assert_eq!((&method.retry, method.timeout), (&None, Some(Duration::from_secs(1))));
+        }
     }
 
     #[test]

@@ -137,7 +137,11 @@ class UnaryStreamCall(Call, _Iterated[ResponseType], Generic[RequestType, Respon
 
     @abc.abstractmethod
     def __aiter__(self) -> AsyncIterator[ResponseType]:
-        """Iterates over the responses; ends with AioRpcError if the status is not OK."""
+        """Iterates over the responses; ends with AioRpcError if the status is not OK.
+
+        An ``async for`` that is left early is most often one that is given up: unless the call is used again within
+        half a second, it is cancelled. Who goes on later keeps the iterator, or uses :meth:`read`.
+        """
 
     @abc.abstractmethod
     async def read(self) -> EOFType | ResponseType:

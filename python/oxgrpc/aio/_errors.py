@@ -42,6 +42,8 @@ class EOFType(enum.Enum):
     def __repr__(self) -> str:
         return "<grpc.aio.EOF>"
 
+    __str__ = __repr__
+
 
 #: What ``read()`` returns at the end of a stream. It is false.
 EOF: Final = EOFType.EOF

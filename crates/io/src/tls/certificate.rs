@@ -14,7 +14,13 @@ const KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.15");
 const ALT_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.17");
 const BASIC_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.19");
 const EXTENDED_KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37");
-const ANY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0");
+const NAME_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.30");
+
+/// Bits of KeyUsage (RFC 5280 §4.2.1.3).
+const DIGITAL_SIGNATURE: usize = 0;
+const KEY_ENCIPHERMENT: usize = 2;
+const KEY_AGREEMENT: usize = 4;
+const KEY_CERT_SIGN: usize = 5;
 
 /// A name in a certificate.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -40,8 +46,8 @@ pub struct Certificate<'a> {
     /// How, as an AlgorithmIdentifier without its header.
     pub(super) signature_algorithm: &'a [u8],
     pub(super) signature: &'a [u8],
-    /// Whether it has extensions at all: versions 1 and 2 do not.
-    pub(super) is_version_3: bool,
+    /// 1, 2 or 3; the first two have no extensions.
+    pub(super) version: u8,
     pub(super) issuer: &'a [u8],
     pub(super) subject: &'a [u8],
     pub(super) not_before: Duration,
@@ -50,11 +56,12 @@ pub struct Certificate<'a> {
     pub(super) public_key_info: &'a [u8],
     /// `None` where the extension is missing.
     pub(super) is_ca: Option<bool>,
-    pub(super) path_length: Option<u64>,
     /// The octets of the KeyUsage bits, if the extension is there.
     pub(super) key_usage: Option<&'a [u8]>,
     pub(super) extended_usages: Option<Vec<ObjectIdentifier>>,
-    /// It restricts names, or says something that must be understood and is not here.
+    /// It says whom those that it signs may name (RFC 5280 §4.2.1.10), which is not read here.
+    pub(super) constrains_names: bool,
+    /// It says something that must be understood and is not here.
     pub(super) has_further_rules: bool,
     alt_names: Vec<AltName>,
     common_name: Option<String>,
@@ -72,13 +79,19 @@ impl<'a> Certificate<'a> {
         let signature_algorithm = AnyRef::decode(&mut outer)?.value();
         let signature = BitStringRef::decode(&mut outer)?.raw_bytes();
         let mut body = inside(AnyRef::from_der(signed)?, Tag::Sequence)?;
-        let mut is_version_3 = false;
+        let mut version = 1;
         if is_tagged(&body, 0)? {
-            let version = AnyRef::from_der(AnyRef::decode(&mut body)?.value())?;
-            is_version_3 = version.value() == [2];
+            version = match u8::from_der(AnyRef::decode(&mut body)?.value())? {
+                1 => 2,
+                2 => 3,
+                _ => return Err(Tag::Integer.value_error().into()),
+            };
         }
         AnyRef::decode(&mut body)?; // serial number
-        AnyRef::decode(&mut body)?; // the signature's algorithm once more
+        // The signature does not cover what is outside (RFC 5280 §4.1.1.2).
+        if AnyRef::decode(&mut body)?.value() != signature_algorithm {
+            return Err(Tag::Sequence.value_error().into());
+        }
         let issuer = body.tlv_bytes()?;
         let mut validity = inside(AnyRef::decode(&mut body)?, Tag::Sequence)?;
         let (not_before, not_after) = (time(&mut validity)?, time(&mut validity)?);
@@ -89,16 +102,16 @@ impl<'a> Certificate<'a> {
             signed,
             signature_algorithm,
             signature,
-            is_version_3,
+            version,
             issuer,
             subject,
             not_before,
             not_after,
             public_key_info,
             is_ca: None,
-            path_length: None,
             key_usage: None,
             extended_usages: None,
+            constrains_names: false,
             has_further_rules: false,
             alt_names: Vec::new(),
             common_name: common_name(subject)?,
@@ -106,19 +119,33 @@ impl<'a> Certificate<'a> {
         while !body.is_finished() {
             let has_extensions = is_tagged(&body, 3)?;
             let part = AnyRef::decode(&mut body)?;
+            // What a version does not have cannot be meant: some would read it, and others pass over it.
+            if version == 1 || has_extensions && version == 2 {
+                return Err(part.tag().unexpected_error(None).into());
+            }
             if has_extensions {
-                let mut extensions = inside(AnyRef::from_der(part.value())?, Tag::Sequence)?;
-                while !extensions.is_finished() {
-                    certificate.add(inside(AnyRef::decode(&mut extensions)?, Tag::Sequence)?)?;
-                }
+                certificate.add_all(inside(AnyRef::from_der(part.value())?, Tag::Sequence)?)?;
             }
         }
         Ok(certificate)
     }
 
-    /// Takes in an extension (RFC 5280 §4.2).
-    fn add(&mut self, mut extension: SliceReader<'a>) -> der::Result<()> {
-        let id = ObjectIdentifier::decode(&mut extension)?;
+    /// Takes in the extensions, none of which may be there twice (RFC 5280 §4.2).
+    fn add_all(&mut self, mut extensions: SliceReader<'a>) -> der::Result<()> {
+        let mut seen: Vec<ObjectIdentifier> = Vec::new();
+        while !extensions.is_finished() {
+            let mut extension = inside(AnyRef::decode(&mut extensions)?, Tag::Sequence)?;
+            let id = ObjectIdentifier::decode(&mut extension)?;
+            if seen.contains(&id) {
+                return Err(Tag::ObjectIdentifier.value_error().into());
+            }
+            seen.push(id);
+            self.add(id, extension)?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, id: ObjectIdentifier, mut extension: SliceReader<'a>) -> der::Result<()> {
         let is_critical = match Tag::peek(&extension)? {
             Tag::Boolean => bool::decode(&mut extension)?,
             _ => false,
@@ -134,9 +161,6 @@ impl<'a> Certificate<'a> {
                     is_ca = bool::decode(&mut constraints)?;
                 }
                 self.is_ca = Some(is_ca);
-                if !constraints.is_finished() {
-                    self.path_length = Some(u64::decode(&mut constraints)?);
-                }
             }
             EXTENDED_KEY_USAGE => {
                 let mut usages = inside(AnyRef::from_der(value)?, Tag::Sequence)?;
@@ -146,6 +170,7 @@ impl<'a> Certificate<'a> {
                 }
                 self.extended_usages = Some(found);
             }
+            NAME_CONSTRAINTS => self.constrains_names = true,
             _ => self.has_further_rules |= is_critical,
         }
         Ok(())
@@ -175,14 +200,26 @@ impl<'a> Certificate<'a> {
         (self.not_before.as_secs()..=self.not_after.as_secs()).contains(&now.as_secs())
     }
 
-    /// Whether it may be used for a purpose (RFC 5280 §4.2.1.12); one that says nothing may.
+    /// Whether it may be used for a purpose (RFC 5280 §4.2.1.12); one that says nothing may. "Any" is not enough, neither for
+    /// BoringSSL nor for webpki.
     pub(super) fn may_be_used_for(&self, purpose: ObjectIdentifier) -> bool {
         let Some(usages) = &self.extended_usages else { return true };
-        usages.iter().any(|usage| *usage == purpose || *usage == ANY_USAGE)
+        usages.contains(&purpose)
+    }
+
+    /// Whether it may vouch for others, if it is trusted: one that says nothing may, as those of version 1 do.
+    pub(super) fn may_sign(&self) -> bool {
+        self.is_ca != Some(false) && self.has_key_usage(KEY_CERT_SIGN)
+    }
+
+    /// Whether its key may be used in a handshake.
+    pub(super) fn may_prove_itself(&self) -> bool {
+        let bits = [DIGITAL_SIGNATURE, KEY_ENCIPHERMENT, KEY_AGREEMENT];
+        bits.into_iter().any(|bit| self.has_key_usage(bit))
     }
 
     /// Whether a bit of KeyUsage is set, counted from the first (RFC 5280 §4.2.1.3). One that says nothing may all.
-    pub(super) fn has_key_usage(&self, bit: usize) -> bool {
+    fn has_key_usage(&self, bit: usize) -> bool {
         let Some(octets) = self.key_usage else { return true };
         octets.get(bit / 8).is_some_and(|octet| octet & (0x80 >> (bit % 8)) != 0)
     }

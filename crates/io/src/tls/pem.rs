@@ -38,6 +38,19 @@ fn reason(error: &rustls::Error) -> String {
     }
 }
 
+/// What is wrong with PEM, and nothing of what is in it: a key on one line is a bad first line, and errors are logged.
+fn why(error: &Error) -> &'static str {
+    match error {
+        Error::MissingSectionEnd { .. } => "its -----END line is missing",
+        Error::IllegalSectionStart { .. } => {
+            "its -----BEGIN line does not end with -----; each of its lines is a line of its own"
+        }
+        Error::Base64Decode(_) => "what is between its first and last line is no base64",
+        Error::SectionTooLarge => "it is too long",
+        _ => "it cannot be read",
+    }
+}
+
 /// A certificate as PEM, with lines of 64 characters.
 pub fn pem(der: &[u8]) -> String {
     let encoded = STANDARD.encode(der);
@@ -61,7 +74,7 @@ pub(super) fn certificates(
             "{what} holds no certificate: it is PEM, with -----BEGIN CERTIFICATE-----"
         ))),
         Ok(found) => Ok(found),
-        Err(error) => Err(TlsError::new(format!("{what} is no PEM: {error}"))),
+        Err(error) => Err(TlsError::new(format!("{what} is no PEM: {}", why(&error)))),
     }
 }
 
@@ -78,7 +91,7 @@ fn private_key_of(pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
             Error::NoItemsFound => "the private key holds no key: it is PEM, with \
                                     -----BEGIN PRIVATE KEY-----"
                 .into(),
-            error => format!("the private key is no PEM: {error}"),
+            error => format!("the private key is no PEM: {}", why(&error)),
         })
     })
 }

@@ -1,5 +1,6 @@
 //! Calls: what a stub returns. One state for all four kinds; the classes differ in what they offer.
 
+use super::attempts::{Attempts, Replay};
 use super::classes::{StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall};
 use super::link::ClientLink;
 use super::loop_channel::LoopChannel;
@@ -16,6 +17,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 /// The details of a call that this side has cancelled, as grpcio words them.
@@ -24,6 +26,8 @@ pub(crate) const CANCELLED_LOCALLY: &str = "Locally cancelled by application!";
 /// Where a call is. Its outcome is known from its end on, which a stream that is still read comes to while it is `Active`.
 ///
 /// ```text
+///                     ┌─ failed, to be made again ─┐
+///                     ▼                            │
 ///   (created) ──► Pending ──── a connection ────► Active ──► Over
 ///       │            │                              ▲  end of a unary response; all read; cancelled
 ///       │            └─ deadline, cancel, no way ───┼───► Over
@@ -71,10 +75,14 @@ pub(crate) enum Style {
 
 pub(crate) struct State {
     pub(super) place: Place,
+    /// It is on a connection, or was.
+    pub(super) was_started: bool,
     /// What starts it on a connection.
     pub(super) request: Request,
-    /// The only request of a call that is pending.
-    pub(super) message: Option<Py<PyBytes>>,
+    /// What of it can be sent again.
+    pub(super) replay: Replay,
+    /// What its method's policy needs to make it more than once; `None` where there is no policy.
+    pub(super) attempts: Option<Box<Attempts>>,
     pub(super) initial: Option<Metadata>,
     pub(super) outcome: Option<Outcome>,
     pub(super) response: Response,
@@ -105,6 +113,8 @@ pub(crate) struct Call {
     pub(super) loop_channel: Py<LoopChannel>,
     pub(crate) method: SharedMethod,
     pub(super) deadline: Option<Instant>,
+    /// How often something was asked of it.
+    uses: AtomicU32,
     pub(crate) state: GilCell<State>,
 }
 
@@ -113,21 +123,26 @@ impl Call {
     pub(crate) fn create<'py>(
         loop_channel: &Bound<'py, LoopChannel>,
         request: Request,
-        message: Option<Py<PyBytes>>,
+        message: Option<&Bound<'py, PyBytes>>,
         place: Place,
         request_style: Style,
     ) -> PyResult<Bound<'py, Self>> {
         let py = loop_channel.py();
         let kind = request.method.kind;
+        let replay = Replay::new(message);
+        let attempts = Attempts::new(&request.method.rules, &loop_channel.get().config, &replay);
         let call = Self {
             port: loop_channel.get().port().clone_ref(py),
             loop_channel: loop_channel.clone().unbind(),
             method: request.method.clone_ref(py),
             deadline: request.deadline,
+            uses: AtomicU32::new(0),
             state: GilCell::new(State {
+                was_started: matches!(place, Place::Active(..)),
                 place,
                 request,
-                message,
+                replay,
+                attempts,
                 initial: None,
                 outcome: None,
                 response: Response::None,
@@ -191,7 +206,7 @@ impl Call {
         drop(forgotten);
     }
 
-    fn wake(&self, py: Python<'_>, wakes: impl Fn(Wait) -> bool) {
+    pub(super) fn wake(&self, py: Python<'_>, wakes: impl Fn(Wait) -> bool) {
         let woken = self.state.with(py, |state| state.waiters.take(wakes));
         woken.enqueue(py, self.port.get());
     }
@@ -199,14 +214,19 @@ impl Call {
     /// A connection has been found and the request is on it.
     pub(crate) fn on_started(&self, py: Python<'_>, link: Py<ClientLink>, id: CallId) {
         let before = self.state.with(py, |state| {
-            (std::mem::replace(&mut state.place, Place::Active(link, id)), state.message.take())
+            state.was_started = true;
+            std::mem::replace(&mut state.place, Place::Active(link, id))
         });
         drop(before);
         self.wake(py, |wait| wait == Wait::Started);
     }
 
     pub(crate) fn on_headers(&self, py: Python<'_>, metadata: Metadata) {
-        self.state.with(py, |state| state.initial = Some(metadata));
+        let kept = self.state.with(py, |state| {
+            state.initial = Some(metadata);
+            state.commit()
+        });
+        drop(kept);
         self.wake(py, |wait| wait == Wait::Headers);
     }
 
@@ -225,13 +245,20 @@ impl Call {
         mut outcome: Outcome,
         response: Option<Next<Message>>,
     ) {
+        let py = slf.py();
+        slf.get().account(py, &outcome);
+        if !outcome.status.is_ok() {
+            match Self::try_again(slf, outcome) {
+                Some(final_one) => outcome = final_one,
+                None => return,
+            }
+        }
         let mut message = Response::None;
         match response {
             Some(Next::Message(raw)) if outcome.status.is_ok() => message = Response::Raw(raw),
             Some(Next::Failed(status)) if outcome.status.is_ok() => outcome.status = status,
             _ => {}
         }
-        let py = slf.py();
         let unary = slf.get().has_unary_response();
         let dropped = slf.get().state.with(py, |state| {
             if state.initial.is_none() {
@@ -275,10 +302,11 @@ impl Call {
     /// Takes the call off its connection, or out of the line for one.
     pub(crate) fn leave(slf: &Bound<'_, Self>) {
         let py = slf.py();
-        let (place, message) = slf.get().state.with(py, |state| {
-            (std::mem::replace(&mut state.place, Place::Over), state.message.take())
-        });
-        drop(message);
+        let (place, kept) = slf
+            .get()
+            .state
+            .with(py, |state| (std::mem::replace(&mut state.place, Place::Over), state.commit()));
+        drop(kept);
         match place {
             Place::Active(link, id) => ClientLink::forget(link.bind(py), id),
             Place::Pending { timer, parked } => {
@@ -299,9 +327,10 @@ impl Call {
             }
             state.outcome = Some(outcome);
             state.locally_cancelled = locally_cancelled;
-            Some(state.request_task.take())
+            Some((state.request_task.take(), state.commit()))
         });
-        let Some(request_task) = ended else { return };
+        let Some((request_task, kept)) = ended else { return };
+        drop(kept);
         if let Some(task) = request_task {
             // It may be about to send: cancelling a task that is done does nothing.
             let _ = task.call_method0(py, intern!(py, "cancel"));
@@ -334,7 +363,22 @@ impl Call {
         self.state.with(py, |state| state.outcome.is_some())
     }
 
+    /// Notes that the program does something with the call: a stream that it has left is not given up.
+    pub(super) fn count_use(&self) {
+        self.uses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn uses(&self) -> u32 {
+        self.uses.load(Ordering::Relaxed)
+    }
+
+    /// Whether somebody waits for something of the call's.
+    pub(super) fn is_awaited(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| !state.waiters.is_empty())
+    }
+
     pub(super) fn operation(slf: &Bound<'_, Self>, what: What) -> PyResult<Py<Awaitable>> {
+        slf.get().count_use();
         let operation = CallOperation::new(slf.clone().unbind(), what);
         Awaitable::new(slf.py(), &slf.get().port, operation)
     }

@@ -1,7 +1,7 @@
 //! A channel. It belongs to no event loop: each loop that uses it has a connection of its own.
 
 use super::loop_channel::LoopChannel;
-use super::method::{Kind, Method};
+use super::method::{Kind, Method, Rules};
 use super::multicallable;
 use crate::awaitable::Awaitable;
 use crate::credentials::{ChannelSecurity, PyChannelSecurity};
@@ -10,14 +10,15 @@ use crate::gil::GilCell;
 use crate::names::names;
 use crate::options::{CLIENT_KEEPALIVE_TIME, Options};
 use crate::port::{Port, current_loop};
-use oxgrpc_core::{BalancerOptions, ClientOptions, Connectivity, Encoding};
+use oxgrpc_core::{BalancerOptions, ClientOptions, Connectivity, Encoding, PolicyKind};
 use oxgrpc_io::Target;
+use oxgrpc_resilience::{Balancing, ServiceConfig, Throttle};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString, PyTuple};
 use smallvec::SmallVec;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// What all connections of a channel share.
 pub(crate) struct Config {
@@ -29,6 +30,12 @@ pub(crate) struct Config {
     pub(crate) balancer: BalancerOptions,
     /// How messages are compressed unless a call says otherwise.
     pub(crate) encoding: Encoding,
+    /// What holds for its methods. What the channel has switched off is not in it.
+    pub(crate) service: ServiceConfig,
+    /// What counts how often its calls fail, if the service config says that it matters.
+    pub(crate) throttle: Option<Mutex<Throttle>>,
+    /// How much of a call's requests is kept to be sent again.
+    pub(crate) retry_buffer_bytes: usize,
 }
 
 #[derive(Default)]
@@ -126,9 +133,23 @@ impl Channel {
                 return Err(PyTypeError::new_err(format!("{function} is not callable")));
             }
         }
-        let method = Method { kind, path, serializer, deserializer };
+        let config = &slf.get().config;
+        let rules = Rules::new(config.service.method(&path), config.client.limits);
+        let method = Method { kind, path, serializer, deserializer, rules };
         multicallable::create(slf.py(), slf.clone().unbind(), method)
     }
+}
+
+/// The service config that the options hold, without what they switch off.
+fn service_config(options: &Options) -> PyResult<ServiceConfig> {
+    let Some(text) = &options.service_config else { return Ok(ServiceConfig::default()) };
+    let mut config = ServiceConfig::parse(text)
+        .map_err(|error| PyValueError::new_err(format!("grpc.service_config: {error}")))?;
+    config.for_each_method(|method| {
+        method.retry = method.retry.take().filter(|_| options.retries);
+        method.hedging = method.hedging.take().filter(|_| options.retries && options.hedging);
+    });
+    Ok(config)
 }
 
 #[pymethods]
@@ -145,11 +166,21 @@ impl Channel {
         let parsed =
             Target::parse(target).map_err(|error| PyValueError::new_err(error.to_string()))?;
         let options = Options::read(options, compression)?;
+        let service = service_config(&options)?;
         let user_agent = options.user_agent();
         let keepalive = options.keepalive(CLIENT_KEEPALIVE_TIME);
         let mut balancer = options.balancer.clone();
         if let Target::Addresses(_) = parsed {
             balancer.resolution_interval = None;
+        }
+        // The service config stands above `grpc.lb_policy_name`.
+        match service.balancing {
+            Some(Balancing::PickFirst { shuffle }) => {
+                balancer.policy = PolicyKind::PickFirst;
+                balancer.shuffles = shuffle;
+            }
+            Some(Balancing::RoundRobin) => balancer.policy = PolicyKind::RoundRobin,
+            None => {}
         }
         let security = security.map(|security| security.0.clone()).unwrap_or_default();
         let security = match &options.session_cache {
@@ -173,6 +204,9 @@ impl Channel {
             },
             balancer,
             encoding: options.encoding,
+            throttle: service.throttling.map(|throttling| Mutex::new(Throttle::new(throttling))),
+            service,
+            retry_buffer_bytes: options.retry_buffer_bytes,
             security,
         };
         let plugins = plugins.filter(|plugins| !plugins.is_empty()).map(Bound::unbind);

@@ -65,7 +65,6 @@ impl Call {
             return LoopChannel::start(loop_channel, request, message, style);
         }
         let (url, method) = destination(channel.get(), &request.method.path);
-        let message = message.map(|message| message.clone().unbind());
         let place = Place::Pending { timer: None, parked: false };
         let call = Self::create(loop_channel, request, message, place, style)?;
         LoopChannel::park(&call)?;

@@ -1,31 +1,44 @@
-//! The deadline of a call that is in line for a connection. Once it has one, the connection's engine sees to it.
+//! The timer of a call that has no connection: its deadline, and when it is made again. Once it has a connection, that one's
+//! engine sees to its deadline.
 
 use super::call::{Call, Place};
 use super::link::CallRef;
+use super::loop_channel::LoopChannel;
 use oxgrpc_core::{Code, Status};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use std::time::Instant;
 
 impl Call {
-    /// The deadline of a call that still waits for a connection has passed, or is about to: uvloop's clock counts whole
+    /// What the timer of a call that is still pending was set for has come, or is about to: uvloop's clock counts whole
     /// milliseconds.
-    fn on_deadline(slf: &Bound<'_, Self>) -> PyResult<()> {
-        if slf.get().is_done(slf.py()) {
-            return Ok(());
+    fn on_timer(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let now = Instant::now();
+        let has_come = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        let (spent, is_due) = slf.get().state.with(py, |state| {
+            let Place::Pending { timer, .. } = &mut state.place else { return (None, None) };
+            let due = state.attempts.as_ref().and_then(|attempts| attempts.due());
+            (timer.take(), Some(has_come(due)))
+        });
+        drop(spent);
+        match is_due {
+            None => Ok(()),
+            Some(_) if has_come(slf.get().deadline) => {
+                Self::fail(slf, Status::new(Code::DeadlineExceeded, "Deadline Exceeded"));
+                Ok(())
+            }
+            Some(true) => LoopChannel::submit(slf),
+            Some(false) => Self::arm(slf),
         }
-        if slf.get().deadline.is_some_and(|deadline| Instant::now() < deadline) {
-            return Self::arm(slf);
-        }
-        Self::fail(slf, Status::new(Code::DeadlineExceeded, "Deadline Exceeded"));
-        Ok(())
     }
 
-    /// Sets the timer that ends a call in line for a connection at its deadline, if it has one.
+    /// Sets the timer of a pending call, if there is something to set it for.
     pub(crate) fn arm(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
-        let Some(deadline) = slf.get().deadline else { return Ok(()) };
-        let delay = deadline.saturating_duration_since(Instant::now());
+        let due = slf.get().state.with(py, |state| state.attempts.as_ref()?.due());
+        let Some(at) = due.into_iter().chain(slf.get().deadline).min() else { return Ok(()) };
+        let delay = at.saturating_duration_since(Instant::now());
         let callback = Bound::new(py, Deadline(CallRef::new(slf)?))?;
         let handle = slf.get().loop_channel.get().call_later(py, delay, callback.as_any())?;
         let before = slf.get().state.with(py, |state| match &mut state.place {
@@ -44,7 +57,7 @@ struct Deadline(CallRef);
 #[pymethods]
 impl Deadline {
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
-        self.0.upgrade(py).map_or(Ok(()), |call| Call::on_deadline(&call))
+        self.0.upgrade(py).map_or(Ok(()), |call| Call::on_timer(&call))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

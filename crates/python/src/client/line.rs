@@ -55,10 +55,10 @@ impl LoopChannel {
         let py = slf.py();
         // A call that finds a connection is never in any other place: this is what nearly all calls do.
         if let Some(link) = slf.get().next_link(py) {
-            match link.get().start(py, &request, message) {
+            match link.get().start(py, &request, message, 0) {
                 Ok(id) => {
                     let place = Place::Active(link.clone().unbind(), id);
-                    let call = Call::create(slf, request, None, place, style)?;
+                    let call = Call::create(slf, request, message, place, style)?;
                     link.get().attach(py, id, CallRef::new(&call)?);
                     ClientLink::flush_call(&link);
                     return Ok(call);
@@ -71,7 +71,6 @@ impl LoopChannel {
                 Err(StartError::NotNow(reason)) => Self::not_now(slf, &link, &reason),
             }
         }
-        let message = message.map(|message| message.clone().unbind());
         let place = Place::Pending { timer: None, parked: false };
         let call = Call::create(slf, request, message, place, style)?;
         Self::submit(&call)?;
@@ -104,7 +103,7 @@ impl LoopChannel {
             && !call.get().state.with(py, |state| state.request.wait_for_ready)
         {
             cancel_timer(py, timer);
-            Call::fail(call, Status::new(Code::Unavailable, error));
+            Call::attempt_failed(call, Status::new(Code::Unavailable, error));
             return Ok(());
         }
         let is_armed = timer.is_some();
@@ -149,6 +148,9 @@ impl LoopChannel {
             Place::Pending { timer, parked } => {
                 let lifted = (timer.take(), *parked);
                 state.place = Place::Over;
+                if let Some(attempts) = &mut state.attempts {
+                    attempts.begin();
+                }
                 Some(lifted)
             }
             Place::Active(..) | Place::Over => None,
@@ -163,9 +165,11 @@ impl LoopChannel {
         timer: Option<Py<PyAny>>,
     ) -> Result<(), (CallRef, Option<Py<PyAny>>, UsageError)> {
         let py = call.py();
+        let has_one_request = call.get().method.kind.has_one_request();
         let started = call.get().state.with(py, |state| {
-            let message = state.message.as_ref().map(|message| message.bind(py));
-            link.get().start(py, &state.request, message)
+            let message = state.replay.messages().first().filter(|_| has_one_request);
+            let message = message.map(|message| message.bind(py));
+            link.get().start(py, &state.request, message, state.previous_attempts())
         });
         let id = match started {
             Ok(id) => id,
@@ -179,8 +183,8 @@ impl LoopChannel {
         cancel_timer(py, timer);
         link.get().attach(py, id, reference);
         call.get().on_started(py, link.clone().unbind(), id);
-        if call.get().state.with(py, |state| state.requests_ended) {
-            ClientLink::half_close(link, id);
+        if !has_one_request {
+            Call::send_again(call, link, id);
         }
         ClientLink::flush_call(link);
         Ok(())

@@ -127,6 +127,7 @@ impl ClientLink {
         py: Python<'_>,
         request: &Request,
         message: Option<&Bound<'_, PyBytes>>,
+        previous_attempts: u32,
     ) -> Result<CallId, StartError> {
         self.link.with(py, |link| {
             // The end of the others is being told, and one of them starts this one.
@@ -134,7 +135,7 @@ impl ClientLink {
                 return Err(StartError::NotNow(UsageError::ConnectionClosed));
             }
             let engine = &mut link.engine;
-            let id = engine.start(&request.head(), Instant::now())?;
+            let id = engine.start(&request.head(previous_attempts), Instant::now())?;
             if let Some(message) = message {
                 let sent = engine.send_message(id, Outgoing::new(message), true, true);
                 if let Err(status) = sent {

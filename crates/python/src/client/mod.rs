@@ -1,11 +1,13 @@
 //! The client: channels, their connections on each loop, and calls.
 
+mod attempts;
 mod call;
 mod channel;
 mod classes;
 mod connecting;
 mod credentials;
 mod deadline;
+mod iteration;
 mod line;
 mod link;
 mod loop_channel;
@@ -21,6 +23,7 @@ mod subchannel;
 pub(crate) use call::Call;
 pub(crate) use channel::Channel;
 pub(crate) use classes::{StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall};
+pub(crate) use iteration::ResponseIterator;
 pub(crate) use link::ClientLink;
 pub(crate) use multicallable::{
     StreamStreamMultiCallable, StreamUnaryMultiCallable, UnaryStreamMultiCallable,

@@ -47,9 +47,11 @@ impl MultiCallable {
         let request = Request {
             method: me.method.clone_ref(py),
             metadata: metadata::outgoing(parameters.metadata)?,
-            deadline: deadline(parameters.timeout)?,
+            deadline: me.method.rules.deadline(deadline(parameters.timeout)?),
             encoding,
-            wait_for_ready: parameters.wait_for_ready.unwrap_or(false),
+            wait_for_ready: parameters
+                .wait_for_ready
+                .unwrap_or_else(|| me.method.rules.wait_for_ready()),
         };
         // What cannot be iterated is refused before there is a call.
         let pump = requests.map(Pump::new).transpose()?;

@@ -11,6 +11,7 @@ use oxgrpc_core::{CallId, Next};
 use pyo3::exceptions::PyStopAsyncIteration;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 /// Which part of a call is awaited.
 pub(crate) enum What {
@@ -41,6 +42,13 @@ enum Reading {
     Message(Message),
     Wait(Wait),
     End,
+}
+
+/// Which way a request goes.
+enum Way {
+    Link((Py<ClientLink>, CallId)),
+    /// It is kept for the next attempt.
+    Kept,
 }
 
 const MIXED: &str = "The iterator and read/write APIs may not be mixed on a single RPC.";
@@ -152,8 +160,13 @@ impl CallOperation {
         let py = me.py();
         let mut turn = false;
         let active = match request {
-            Some(_) => match Self::place_to_write(me, call)? {
-                Some(active) => active,
+            Some(message) => match Self::way_to_write(me, call)? {
+                Some(Way::Link(active)) => active,
+                Some(Way::Kept) => {
+                    let message = Self::serialize(call, message.bind(py))?;
+                    call.get().keep(py, &message);
+                    return Ok(Polled::Ready(py.None()));
+                }
                 None => return Ok(Polled::Wait),
             },
             None => match (call.get().error(py), call.get().active(py)) {
@@ -180,32 +193,42 @@ impl CallOperation {
     ) -> PyResult<bool> {
         let py = call.py();
         let the_call = call.get();
-        let message = serialize(request, the_call.method.serializer.as_ref())
-            .map_err(|cause| the_call.user_error(call, cause, "Exception serializing request!"))?;
+        let message = Self::serialize(call, request)?;
+        // Before it is sent: that may find the connection dead, and then it belongs to what is sent again.
+        the_call.keep(py, &message);
         ClientLink::send_message(link.bind(py), *id, &message).map_err(|status| {
             Call::fail(call, status);
             the_call.error(py).unwrap_or_else(|| already_finished(py))
         })
     }
 
-    /// Where to send requests, or `None` after leaving `me` with a call that is not connected yet.
-    fn place_to_write(
-        me: &Bound<'_, Awaitable>,
-        call: &Bound<'_, Call>,
-    ) -> PyResult<Option<(Py<ClientLink>, CallId)>> {
+    pub(crate) fn serialize<'py>(
+        call: &Bound<'py, Call>,
+        request: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let me = call.get();
+        serialize(request, me.method.serializer.as_ref())
+            .map_err(|cause| me.user_error(call, cause, "Exception serializing request!"))
+    }
+
+    /// Which way requests go, or `None` after leaving `me` with a call that is not connected yet.
+    fn way_to_write(me: &Bound<'_, Awaitable>, call: &Bound<'_, Call>) -> PyResult<Option<Way>> {
         let py = me.py();
         if call.get().has_ended(py) {
-            return Err(already_finished(py));
+            return Err(call.get().why_not_writable(py));
         }
         if call.get().state.with(py, |state| state.requests_ended) {
             let text = "RPC is half closed after calling \"done_writing\".";
             return Err(invalid_state(py, text));
         }
-        let active = call.get().active(py);
-        if active.is_none() {
-            call.get().wait(py, Wait::Started, me);
+        if let Some(active) = call.get().active(py) {
+            return Ok(Some(Way::Link(active)));
         }
-        Ok(active)
+        if call.get().takes_in_backoff(py) {
+            return Ok(Some(Way::Kept));
+        }
+        call.get().wait(py, Wait::Started, me);
+        Ok(None)
     }
 
     fn done_writing(me: &Bound<'_, Awaitable>, call: &Bound<'_, Call>) -> PyResult<Polled> {
@@ -213,9 +236,11 @@ impl CallOperation {
         if call.get().has_ended(py) || call.get().state.with(py, |state| state.requests_ended) {
             return Ok(Polled::Ready(py.None()));
         }
-        let Some((link, id)) = Self::place_to_write(me, call)? else { return Ok(Polled::Wait) };
+        let Some(way) = Self::way_to_write(me, call)? else { return Ok(Polled::Wait) };
         call.get().state.with(py, |state| state.requests_ended = true);
-        ClientLink::half_close(link.bind(py), id);
+        if let Way::Link((link, id)) = way {
+            ClientLink::half_close(link.bind(py), id);
+        }
         Ok(Polled::Ready(py.None()))
     }
 
@@ -289,6 +314,17 @@ impl Operation for CallOperation {
             What::Write(Some(request)) => visit.call(request),
             _ => Ok(()),
         }
+    }
+}
+
+impl Call {
+    /// What `write` raises of a call that has ended. One that has found no connection says why: a program that writes
+    /// first learns it here.
+    fn why_not_writable(&self, py: Python<'_>) -> PyErr {
+        let (was_started, by_us) =
+            self.state.with(py, |state| (state.was_started, state.locally_cancelled));
+        let error = (!was_started && !by_us).then(|| self.error(py)).flatten();
+        error.unwrap_or_else(|| already_finished(py))
     }
 }
 

@@ -113,8 +113,10 @@ impl Call {
 
     pub(crate) fn debug_error_string(&self, py: Python<'_>) -> String {
         let outcome = self.state.with(py, |state| {
-            state.outcome.as_ref().map(|outcome| (outcome.status.clone(), outcome.is_remote))
+            let outcome = state.outcome.as_ref().filter(|_| !state.locally_cancelled)?;
+            Some((outcome.status.clone(), outcome.is_remote))
         });
+        // Where it went well, and where the program itself has ended it, there is nothing to look for.
         let Some((status, is_remote)) = outcome.filter(|(status, _)| !status.is_ok()) else {
             return String::new();
         };

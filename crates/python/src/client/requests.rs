@@ -105,6 +105,10 @@ impl Sink for RequestTask {
             return Err(PyErr::from_value(names(py)?.cancelled_error.bind(py).call0()?));
         };
         let Some(active) = call.get().active(py) else {
+            if call.get().takes_in_backoff(py) {
+                call.get().keep(py, &CallOperation::serialize(&call, request)?);
+                return Ok(Sending::Sent);
+            }
             return Ok(Sending::Retry(self.room(py)?));
         };
         let turn = CallOperation::send(&call, &active, request)?;

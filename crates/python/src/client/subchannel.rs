@@ -155,7 +155,9 @@ impl LoopChannel {
             let Some(call) = reference.upgrade(py) else { continue };
             match call.get().waits_for_ready(py) {
                 Some(true) => kept.push_back(reference),
-                Some(false) => Call::fail(&call, Status::new(Code::Unavailable, error.clone())),
+                Some(false) => {
+                    Call::attempt_failed(&call, Status::new(Code::Unavailable, error.clone()));
+                }
                 None => {}
             }
         }
