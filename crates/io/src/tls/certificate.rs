@@ -258,7 +258,11 @@ fn inside<'a>(value: AnyRef<'a>, tag: Tag) -> der::Result<SliceReader<'a>> {
 /// Whether what comes next has a tag of its context.
 fn is_tagged(reader: &SliceReader<'_>, number: u32) -> der::Result<bool> {
     let tag = Tag::peek(reader)?;
-    Ok(matches!(tag, Tag::ContextSpecific { .. }) && tag.number().value() == number)
+    Ok(is_of_context(tag) && tag.number().value() == number)
+}
+
+fn is_of_context(tag: Tag) -> bool {
+    matches!(tag, Tag::ContextSpecific { .. })
 }
 
 fn time(reader: &mut SliceReader<'_>) -> der::Result<Duration> {
@@ -338,35 +342,36 @@ fn hexadecimal(value: AnyRef<'_>) -> der::Result<String> {
     Ok(octets.iter().fold(String::from("#"), |text, octet| text + &format!("{octet:02X}")))
 }
 
-/// The last common name, the most specific one, as BoringSSL takes it.
+/// The first common name, as grpc-core takes it; what others come behind it do not count.
 fn common_name(name: &[u8]) -> der::Result<Option<String>> {
-    let mut found = None;
     let mut parts = inside(AnyRef::from_der(name)?, Tag::Sequence)?;
     while !parts.is_finished() {
         let mut part = inside(AnyRef::decode(&mut parts)?, Tag::Set)?;
         while !part.is_finished() {
             let mut attribute = inside(AnyRef::decode(&mut part)?, Tag::Sequence)?;
             if ObjectIdentifier::decode(&mut attribute)? == COMMON_NAME {
-                let value = AnyRef::decode(&mut attribute)?;
-                found = text(value).or(found);
+                return Ok(text(AnyRef::decode(&mut attribute)?));
             }
         }
     }
-    Ok(found)
+    Ok(None)
 }
 
 fn text(value: AnyRef<'_>) -> Option<String> {
     match value.tag() {
         Tag::BmpString => {
-            let units = value.value().chunks(2).map(|unit| match unit {
-                [high, low] => u16::from_be_bytes([*high, *low]),
-                _ => 0,
-            });
-            String::from_utf16(&units.collect::<Vec<_>>()).ok()
+            let (units, []) = value.value().as_chunks() else { return None };
+            let units: Vec<u16> = units.iter().map(|unit| u16::from_be_bytes(*unit)).collect();
+            String::from_utf16(&units).ok()
         }
         // T61String is Latin-1 in practice.
         Tag::TeletexString => Some(value.value().iter().map(|octet| char::from(*octet)).collect()),
-        _ => String::from_utf8(value.value().to_vec()).ok(),
+        Tag::Utf8String
+        | Tag::PrintableString
+        | Tag::Ia5String
+        | Tag::NumericString
+        | Tag::VisibleString => String::from_utf8(value.value().to_vec()).ok(),
+        _ => None,
     }
 }
 
@@ -377,12 +382,15 @@ fn alt_names(value: &[u8]) -> der::Result<Vec<AltName>> {
     while !list.is_finished() {
         let tag = Tag::peek(&list)?;
         let octets = AnyRef::decode(&mut list)?.value();
-        let name = || String::from_utf8_lossy(octets).into_owned();
-        names.push(match tag.number().value() {
-            1 => AltName::Email(name()),
-            2 => AltName::Dns(name()),
-            6 => AltName::Uri(name()),
-            7 => address(octets).map_or(AltName::Other, AltName::Ip),
+        // What is no text names nobody: two such must not be taken for each other.
+        let text = |kind: fn(String) -> AltName| {
+            String::from_utf8(octets.to_vec()).map_or(AltName::Other, kind)
+        };
+        names.push(match (is_of_context(tag), tag.number().value()) {
+            (true, 1) => text(AltName::Email),
+            (true, 2) => text(AltName::Dns),
+            (true, 6) => text(AltName::Uri),
+            (true, 7) => address(octets).map_or(AltName::Other, AltName::Ip),
             _ => AltName::Other,
         });
     }
