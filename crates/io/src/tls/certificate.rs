@@ -404,3 +404,87 @@ fn address(octets: &[u8]) -> Option<IpAddr> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{CertificateParams, DnType, DnValue, KeyPair};
+
+    #[test]
+    fn whom_a_name_covers() {
+        for (name, host, covered) in [
+            ("a.test", "a.test", true),
+            ("a.test", "A.TEST", true),
+            ("a.test.", "a.test", true),
+            ("a.test", "a.test.", true),
+            ("a.test", "b.a.test", false),
+            ("*.a.test", "b.a.test", true),
+            ("*.a.test", "a.test", false),
+            ("*.a.test", "c.b.a.test", false),
+            ("*.a.test", ".a.test", false),
+            ("*.test", "a.test", false),
+            ("*", "a.test", false),
+            ("*.", "a.test", false),
+            ("a*.b.test", "aa.b.test", false),
+            ("", "", false),
+            ("a.test", "", false),
+        ] {
+            assert_eq!(covers(name, host), covered, "{name} {host}");
+        }
+    }
+
+    #[test]
+    fn names_are_written_as_rfc_2253_has_it() {
+        for (value, written) in [
+            ("plain", "plain"),
+            ("a,b+c\"d\\e<f>g;h", "a\\,b\\+c\\\"d\\\\e\\<f\\>g\\;h"),
+            ("#first", "\\#first"),
+            (" spaces ", "\\ spaces\\ "),
+            ("größe", "gr\\C3\\B6\\C3\\9Fe"),
+            ("a\nb", "a\\0Ab"),
+        ] {
+            assert_eq!(escaped(value), written);
+        }
+    }
+
+    #[test]
+    fn what_a_certificate_says() {
+        let mut params = CertificateParams::new(vec!["a.test".into(), "10.0.0.1".into()]).unwrap();
+        let name = &mut params.distinguished_name;
+        name.push(DnType::OrganizationName, "Tests, Inc.");
+        name.push(DnType::CommonName, DnValue::BmpString("Größe".try_into().unwrap()));
+        name.push(DnType::CustomDnType(vec![1, 2, 3, 4]), "odd");
+        let made = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        let certificate = Certificate::parse(made.der()).unwrap();
+        assert_eq!(certificate.common_name(), Some("Größe"));
+        assert_eq!(
+            certificate.alt_names(),
+            [AltName::Dns("a.test".into()), AltName::Ip([10, 0, 0, 1].into())]
+        );
+        assert!(certificate.names("a.test") && certificate.names("10.0.0.1"));
+        assert!(!certificate.names("Größe") && !certificate.names("10.0.0.2"));
+        let subject = "1.2.3.4=#0C036F6464,O=Tests\\, Inc.,CN=Gr\\C3\\B6\\C3\\9Fe";
+        assert_eq!(certificate.subject(), subject);
+        assert!(certificate.has_key_usage(0));
+    }
+
+    #[test]
+    fn what_is_no_certificate() {
+        let params = CertificateParams::new(vec!["a.test".into()]).unwrap();
+        let made = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        let der: &[u8] = made.der();
+        for len in 0..der.len() {
+            assert!(Certificate::parse(&der[..len]).is_err());
+        }
+        // Whatever octet is another, it is read or refused.
+        for at in 0..der.len() {
+            for octet in [0, 1, 0x30, 0x80, 0xff] {
+                let mut changed = der.to_vec();
+                changed[at] = octet;
+                if let Ok(certificate) = Certificate::parse(&changed) {
+                    let _ = (certificate.subject(), certificate.names("a.test"));
+                }
+            }
+        }
+    }
+}
