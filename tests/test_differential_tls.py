@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 import subprocess
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
+import genuine_peer
 import oxgrpc as grpc
 from certificates import Authority
-from test_differential import start
+from genuine_peer import GenuineClient, start
 
-# The directory of the scripts is on the path, for test_differential.
+# The directory of the scripts is on the path, for genuine_peer.
 from credential_scripts import SECURED  # isort: skip
 from scripts import Client  # isort: skip
 
@@ -53,34 +53,27 @@ def first_port(server: subprocess.Popen[str]) -> str:
     return server.stdout.readline().split()[0]
 
 
-def as_observed_by_a_genuine_client(target: str, directory: str) -> dict[str, Any]:
-    client = start("grpcio", "asyncio", "client", target, target, directory)
-    output, _ = client.communicate(timeout=300)
-    assert client.returncode == 0, f"the genuine client failed after {output[-200:]}"
-    return dict(map(json.loads, output.splitlines()))
+@pytest.fixture(scope="module")
+def genuine(targets: dict[str, str], directory: str) -> GenuineClient:
+    return GenuineClient(targets["grpcio"], targets["grpcio"], directory)
 
 
 @pytest.fixture(scope="module")
-def genuine(targets: dict[str, str], directory: str) -> dict[str, Any]:
-    return as_observed_by_a_genuine_client(targets["grpcio"], directory)
-
-
-@pytest.fixture(scope="module")
-def of_our_server(targets: dict[str, str], directory: str) -> dict[str, Any]:
-    return as_observed_by_a_genuine_client(targets["oxgrpc"], directory)
+def of_our_server(targets: dict[str, str], directory: str) -> GenuineClient:
+    return GenuineClient(targets["oxgrpc"], targets["oxgrpc"], directory)
 
 
 @pytest.mark.parametrize("name", SECURED)
-def test_our_server_is_what_a_genuine_one_is(name: str, of_our_server: dict[str, Any], genuine: dict[str, Any]) -> None:
-    assert of_our_server[name] == genuine[name]
+def test_our_server_is_what_a_genuine_one_is(name: str, of_our_server: GenuineClient, genuine: GenuineClient) -> None:
+    genuine_peer.assert_same(name, of_our_server, genuine)
 
 
 @pytest.mark.parametrize("name", SECURED)
 @pytest.mark.parametrize("server", ["grpcio", "oxgrpc"])
 async def test_our_client_is_what_a_genuine_one_is(
-    name: str, server: str, loop_kind: str, targets: dict[str, str], genuine: dict[str, Any], directory: str
+    name: str, server: str, loop_kind: str, targets: dict[str, str], genuine: GenuineClient, directory: str
 ) -> None:
     client = Client(grpc, targets[server], f"{server} {loop_kind} {name}", targets[server], directory)
     async with client.channel:
-        observed = json.loads(json.dumps(await SECURED[name](client)))
-    assert observed == genuine[name]
+        observed = await SECURED[name](client)
+    await asyncio.to_thread(genuine.assert_observes, name, observed)

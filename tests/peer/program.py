@@ -6,7 +6,7 @@
                                                  name, what it observed
 
 STACK is oxgrpc or grpcio, LOOP is asyncio or uvloop. With a directory of certificates behind it all, both speak TLS,
-and the scripts are those of `credential_scripts`.
+and the scripts are those of `credential_scripts`. `--only=NAME` anywhere runs one script.
 """
 
 from __future__ import annotations
@@ -52,19 +52,21 @@ async def serve(grpc: Any, certificates: str | None = None) -> None:
         await server.stop(None)
 
 
-async def run(grpc: Any, target: str, intercepted: str, certificates: str | None = None) -> None:
-    for name, script in (SECURED if certificates else SCRIPTS).items():
+async def run(grpc: Any, only: list[str], target: str, intercepted: str, certificates: str | None = None) -> None:
+    scripts = SECURED if certificates else SCRIPTS
+    for name in only or scripts:
         client = Client(grpc, target, f"{grpc.__name__} {name}", intercepted, certificates)
         async with client.channel:
-            print(json.dumps([name, await asyncio.wait_for(script(client), 60)]), flush=True)
+            print(json.dumps([name, await asyncio.wait_for(scripts[name](client), 60)]), flush=True)
 
 
 def main() -> None:
-    stack, loop, role, *rest = sys.argv[1:]
+    only = [argument.removeprefix("--only=") for argument in sys.argv if argument.startswith("--only=")]
+    stack, loop, role, *rest = (argument for argument in sys.argv[1:] if not argument.startswith("--only="))
     # Handlers raise on purpose, and both stacks log that.
     logging.disable(logging.CRITICAL)
     grpc = load(stack)
-    program = serve(grpc, *rest) if role == "server" else run(grpc, *rest)
+    program = serve(grpc, *rest) if role == "server" else run(grpc, only, *rest)
     if loop == "uvloop":
         importlib.import_module("uvloop").run(program)
     else:
