@@ -7,6 +7,7 @@ mod classes;
 mod connecting;
 mod credentials;
 mod deadline;
+mod hedge;
 mod iteration;
 mod line;
 mod link;
