@@ -84,6 +84,7 @@ class Authority:
         common_name: str = "test",
         from_days: int = -1,
         to_days: int = 20,
+        expires: datetime.datetime | None = None,
         usage: x509.ObjectIdentifier | None = None,
         is_authority: bool = False,
         password: bytes | None = None,
@@ -97,7 +98,7 @@ class Authority:
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(NOW + from_days * DAY)
-            .not_valid_after(NOW + to_days * DAY)
+            .not_valid_after(expires or NOW + to_days * DAY)
             .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
         )
         if names:

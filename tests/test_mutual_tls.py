@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import datetime
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +15,7 @@ import echo
 import oxgrpc as grpc
 from certificates import Authority, Identity, authority, client, localhost
 from oxgrpc import aio
+from oxgrpc.experimental import session_cache
 
 
 @asynccontextmanager
@@ -92,3 +95,30 @@ async def test_roots_alone_ask_for_nothing() -> None:
     channel = grpc.ssl_channel_credentials(authority().pem, *client().pair)
     async with echo.serving(server_credentials=server, channel_credentials=channel, UnaryUnary=handler) as service:
         assert await service.unary_unary(b"") == b"None"
+
+
+async def test_a_session_does_not_outlive_its_certificate() -> None:
+    """TLS itself would let it go on, with a new ticket each time."""
+    expires = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=4)
+    own = authority().identity("client.test", expires=expires)
+    credentials = grpc.ssl_channel_credentials(authority().pem, *own.pair)
+    options = [("grpc.ssl_session_cache", session_cache.ssl_session_cache_lru(1))]
+    reused = []
+
+    async def handler(request: bytes, context: aio.ServicerContext) -> bytes:
+        reused.append(context.auth_context()["ssl_session_reused"])
+        return b""
+
+    server = grpc.ssl_server_credentials([localhost().pair], authority().pem, True)
+    async with echo.serving(server_credentials=server, UnaryUnary=handler) as service:
+
+        async def code() -> grpc.StatusCode:
+            async with aio.secure_channel(service.target, credentials, options=options) as channel:
+                return await channel.unary_unary(echo.path("UnaryUnary"))(b"", timeout=20).code()
+
+        assert [await code(), await code()] == [grpc.StatusCode.OK] * 2
+        assert reused == [[b"false"], [b"true"]]
+        # There is no event to wait for but the time itself.
+        while datetime.datetime.now(datetime.timezone.utc) <= expires + datetime.timedelta(seconds=1):
+            await asyncio.sleep(0.2)
+        assert await code() is grpc.StatusCode.UNAVAILABLE

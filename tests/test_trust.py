@@ -15,7 +15,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 import certificates
 import echo
@@ -69,10 +69,13 @@ def make(
     from_days: int = -2,
     to_days: int = 30,
     key: Key | None = None,
+    second_name: str | None = None,
 ) -> Made:
     """A certificate with everything that one may say, signed by `signer` or by itself."""
     key = key or ec.generate_private_key(ec.SECP256R1())
     subject = certificates.name_of(common_name)
+    if second_name:
+        subject = x509.Name([*subject, x509.NameAttribute(NameOID.COMMON_NAME, second_name)])
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -567,3 +570,30 @@ async def test_a_name_that_is_not_named(names: list[str], common_name: str, aske
     ) as service:
         with pytest.raises(aio.AioRpcError, match=f"it is not for {asked}"):
             await service.unary_unary(b"x", timeout=20)
+
+
+async def test_the_first_of_several_common_names_counts() -> None:
+    """For grpc-core, too. What an authority has looked at and what we take must be the same."""
+    signer = root()
+    two = make("first.test", signer, is_authority=False, second_name="last.test")
+    for asked, is_named in (("first.test", True), ("last.test", False)):
+        async with echo.serving(
+            server_credentials=ssl_server_credentials([two.identity().pair]),
+            channel_credentials=ssl_channel_credentials(signer.pem),
+            channel_options=[("grpc.ssl_target_name_override", asked)],
+        ) as service:
+            assert await ends_well(service) == is_named
+
+    told = []
+
+    async def handler(request: bytes, context: aio.ServicerContext) -> bytes:
+        told.append((context.peer_identity_key(), context.peer_identities()))
+        return b""
+
+    async with echo.serving(
+        server_credentials=ssl_server_credentials([localhost().pair], signer.pem, True),
+        channel_credentials=ssl_channel_credentials(authority().pem, *two.identity().pair),
+        UnaryUnary=handler,
+    ) as service:
+        await service.unary_unary(b"")
+    assert told == [("x509_common_name", [b"first.test"])]

@@ -152,6 +152,8 @@ class GrpcJava(Peer):
         if not self._listed.is_file() or self._listed.stat().st_mtime < pom.stat().st_mtime:
             options = ("-B", "--log-file", WORK / "grpc-java.log", f"-Dmdep.outputFile={self._listed}")
             self._run("mvn", *options, "-f", pom, "dependency:build-classpath")
+            # Maven leaves a file alone that would not change.
+            self._listed.touch()
 
     @cached_property
     def _classpath(self) -> str:

@@ -10,6 +10,7 @@ What a method does is told by the request's metadata, so that one server serves 
     x-wait NAME           waits before the only response, or after the last one, until the call is cancelled; what
                           happens to it meanwhile is kept under NAME
     x-compression NAME    compresses the responses
+    x-pause SECONDS       waits so long before the status of `x-status`
     x-plan PART/PART/…    what becomes of the attempts at the call that x-name names, each part for one of them: `OK`, a
                           code, a code and a pushback behind `@`, and `headers:` before it to answer first
     x-intercept HOW       what the second of a server's interceptors does, where it has any
@@ -150,6 +151,7 @@ class Service:
             await self.wait(told["x-wait"])
         if "x-status" not in told:
             return
+        await asyncio.sleep(float(told.get("x-pause", 0)))
         details = told.get("x-details-bin", b"").decode()
         match told["x-how"]:
             case "abort":

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+pub mod dns;
 mod listener;
 mod socket;
 mod stream;

@@ -35,7 +35,7 @@ impl Listener {
     pub fn bind(text: &str, options: ListenOptions) -> io::Result<Vec<Self>> {
         let addresses = match parse(text)? {
             Target::Addresses(addresses) => addresses,
-            Target::Name { host, port } => {
+            Target::Name { host, port, .. } => {
                 (host.as_str(), port).to_socket_addrs()?.map(Address::Tcp).collect()
             }
         };

@@ -7,6 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 /// The port of a name without one: gRPC's default.
 const DEFAULT_PORT: u16 = 443;
 
+/// A name server's port.
+const DNS_PORT: u16 = 53;
+
 /// Where a channel leads.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Target {
@@ -18,6 +21,8 @@ pub enum Target {
         host: String,
         /// The port.
         port: u16,
+        /// The name server to ask, where the target names one.
+        server: Option<SocketAddr>,
     },
 }
 
@@ -34,7 +39,7 @@ impl fmt::Display for TargetError {
 impl std::error::Error for TargetError {}
 
 impl Target {
-    /// Reads a target: `host:port`, `dns:///host:port`, `ipv4:a:p,b:p`, `ipv6:[a]:p`, `unix:path`, `unix:///path`,
+    /// Reads a target: `host:port`, `dns:///host:port`, `dns://name-server/host:port`, `ipv4:a:p,b:p`, `ipv6:[a]:p`, `unix:path`, `unix:///path`,
     /// `unix-abstract:name`.
     pub fn parse(text: &str) -> Result<Self, TargetError> {
         if text.is_empty() {
@@ -69,12 +74,15 @@ impl Target {
                 Ok(Self::Addresses(addresses?))
             }
             Some(("dns" | "passthrough", rest)) => {
-                // dns://authority/name: the authority, a name server, is not ours to choose.
-                let name = match rest.strip_prefix("//") {
-                    Some(rest) => rest.split_once('/').map_or("", |(_, name)| name),
-                    None => rest,
+                let (authority, name) = match rest.strip_prefix("//") {
+                    Some(rest) => rest.split_once('/').unwrap_or((rest, "")),
+                    None => ("", rest),
                 };
-                Self::host_and_port(name, text)
+                let mut target = Self::host_and_port(name, text)?;
+                if let Self::Name { server, .. } = &mut target {
+                    *server = name_server(authority, text)?;
+                }
+                Ok(target)
             }
             _ => Self::host_and_port(text, text),
         }
@@ -116,9 +124,23 @@ impl Target {
         }
         Ok(match host.parse::<IpAddr>() {
             Ok(ip) => Self::Addresses(vec![Address::Tcp((ip, port).into())]),
-            Err(_) => Self::Name { host: host.into(), port },
+            Err(_) => Self::Name { host: host.into(), port, server: None },
         })
     }
+}
+
+/// Reads `dns://authority/…`: a name server's IP address, with a port or without.
+fn name_server(authority: &str, text: &str) -> Result<Option<SocketAddr>, TargetError> {
+    if authority.is_empty() {
+        return Ok(None);
+    }
+    let bare = authority.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    if let Ok(ip) = bare.unwrap_or(authority).parse::<IpAddr>() {
+        return Ok(Some((ip, DNS_PORT).into()));
+    }
+    authority.parse().map(Some).map_err(|_| {
+        TargetError(format!("'{authority}' in '{text}' is no name server: write its IP address"))
+    })
 }
 
 fn literal(address: &str, scheme: &str, text: &str) -> Result<Address, TargetError> {
@@ -166,7 +188,12 @@ mod tests {
     }
 
     fn name(host: &str, port: u16) -> Target {
-        Target::Name { host: host.into(), port }
+        Target::Name { host: host.into(), port, server: None }
+    }
+
+    fn asking(server: &str) -> Target {
+        let server = Some(server.parse().unwrap());
+        Target::Name { host: "example.com".into(), port: 80, server }
     }
 
     #[test]
@@ -183,7 +210,11 @@ mod tests {
             ("some/path", name("some/path", 443)),
             ("dns:///example.com:80", name("example.com", 80)),
             ("dns:example.com:80", name("example.com", 80)),
-            ("dns://8.8.8.8/example.com:80", name("example.com", 80)),
+            ("dns://8.8.8.8/example.com:80", asking("8.8.8.8:53")),
+            ("dns://8.8.8.8:5353/example.com:80", asking("8.8.8.8:5353")),
+            ("dns://[::1]/example.com:80", asking("[::1]:53")),
+            ("dns://[::1]:5353/example.com:80", asking("[::1]:5353")),
+            ("dns://8.8.8.8/10.0.0.1:80", tcp(&["10.0.0.1:80"])),
             ("ipv4:10.0.0.1:1,10.0.0.2:2", tcp(&["10.0.0.1:1", "10.0.0.2:2"])),
             ("ipv6:[::1]:1,[::2]:2", tcp(&["[::1]:1", "[::2]:2"])),
             ("unix:rel/path", Target::Addresses(vec![Address::Unix("rel/path".into())])),
@@ -203,7 +234,16 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for text in ["host:port", "host:99999", "[::1", "[::1]x", "unix:", "ipv4:::1", ":80"] {
+        for text in [
+            "host:port",
+            "host:99999",
+            "[::1",
+            "[::1]x",
+            "unix:",
+            "ipv4:::1",
+            ":80",
+            "dns://ns.test/x:80",
+        ] {
             assert!(Target::parse(text).is_err(), "{text}");
         }
     }

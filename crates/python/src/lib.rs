@@ -39,6 +39,8 @@ mod _native {
         UnaryUnaryCall, UnaryUnaryMultiCallable,
     };
     #[pymodule_export]
+    use crate::client::{dns_answer, dns_query};
+    #[pymodule_export]
     use crate::credentials::{
         PyChannelSecurity, PySessionCache, ServerCertificates, ServerSecurity,
     };

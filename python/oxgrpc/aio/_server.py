@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
@@ -19,6 +20,10 @@ from ._typing import ChannelArgumentType
 if TYPE_CHECKING:
     from .._credentials import ServerCredentials
     from ._interceptor import ServerInterceptor
+
+
+#: Seconds that a client without calls gets to learn that the server goes away: one that is stuck is not waited for.
+FAREWELL_SECONDS = 1.0
 
 
 class Server(_base_server.Server):
@@ -100,15 +105,25 @@ class Server(_base_server.Server):
     async def _stop(self, deadline: float) -> None:
         """Stops accepting, waits for calls until the deadline, and ends what is left."""
         self._native.stop_accepting()
-        grace = deadline - asyncio.get_running_loop().time()
-        try:
-            if grace > 0:
-                await asyncio.wait_for(self._native.wait_for_idle(), grace)
-        except asyncio.TimeoutError:
-            pass
+        with contextlib.suppress(asyncio.TimeoutError):
+            await self._drain(deadline)
         self._native.close()
         # Handlers that were cancelled get to their ends.
         await asyncio.sleep(0)
+
+    async def _drain(self, deadline: float) -> None:
+        """Waits until no call is under way, and none can be on its way: its client may not know yet that we go away."""
+        loop = asyncio.get_running_loop()
+        while (grace := deadline - loop.time()) > 0:
+            await asyncio.wait_for(self._native.wait_for_idle(), grace)
+            farewell = min(deadline - loop.time(), FAREWELL_SECONDS)
+            try:
+                await asyncio.wait_for(self._native.wait_for_idle(drained=True), farewell)
+            except asyncio.TimeoutError:
+                if self._native.is_idle():
+                    return
+            else:
+                return
 
     def _stopping_ended(self, stopping: asyncio.Task[None]) -> None:
         """Whoever waits is told, even if the task was cancelled with all others of its loop, before its first step."""

@@ -338,21 +338,19 @@ fn hexadecimal(value: AnyRef<'_>) -> der::Result<String> {
     Ok(octets.iter().fold(String::from("#"), |text, octet| text + &format!("{octet:02X}")))
 }
 
-/// The last common name, the most specific one, as BoringSSL takes it.
+/// The first common name, as grpc-core takes it; what others come behind it do not count.
 fn common_name(name: &[u8]) -> der::Result<Option<String>> {
-    let mut found = None;
     let mut parts = inside(AnyRef::from_der(name)?, Tag::Sequence)?;
     while !parts.is_finished() {
         let mut part = inside(AnyRef::decode(&mut parts)?, Tag::Set)?;
         while !part.is_finished() {
             let mut attribute = inside(AnyRef::decode(&mut part)?, Tag::Sequence)?;
             if ObjectIdentifier::decode(&mut attribute)? == COMMON_NAME {
-                let value = AnyRef::decode(&mut attribute)?;
-                found = text(value).or(found);
+                return Ok(text(AnyRef::decode(&mut attribute)?));
             }
         }
     }
-    Ok(found)
+    Ok(None)
 }
 
 fn text(value: AnyRef<'_>) -> Option<String> {

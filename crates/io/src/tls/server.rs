@@ -11,9 +11,7 @@ use super::verifier::{ClientVerifier, Trust};
 use crate::socket::Socket;
 use crate::stream::Stream;
 use rustls::ServerConfig;
-use rustls::server::{
-    ClientHello, NoServerSessionStorage, ResolvesServerCert, UnbufferedServerConnection,
-};
+use rustls::server::{ClientHello, ResolvesServerCert, UnbufferedServerConnection};
 use rustls::sign::CertifiedKey;
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -23,6 +21,7 @@ use std::sync::{Arc, OnceLock};
 pub struct ServerTls {
     config: Arc<ServerConfig>,
     identities: Arc<ByName>,
+    clients: Option<Arc<ClientVerifier>>,
 }
 
 impl ServerTls {
@@ -35,23 +34,22 @@ impl ServerTls {
         let builder = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
             .map_err(|error| TlsError::new(error.to_string()))?;
-        let builder = match client_roots {
+        let clients = match client_roots {
             Some(pem) => {
                 let trust = Trust::new(pem::certificates(pem, "root_certificates")?)?;
-                builder.with_client_cert_verifier(Arc::new(ClientVerifier::new(trust)))
+                Some(Arc::new(ClientVerifier::new(trust)))
             }
+            None => None,
+        };
+        let builder = match &clients {
+            Some(clients) => builder.with_client_cert_verifier(clients.clone()),
             None => builder.with_no_client_auth(),
         };
         let keys = identities.into_iter().map(|identity| identity.0).collect();
         let identities = Arc::new(ByName(keys));
         let mut config = builder.with_cert_resolver(identities.clone());
         config.alpn_protocols = vec![H2.to_vec()];
-        if client_roots.is_some() {
-            // A session that goes on does not ask again whether the client's certificate has expired, for ever.
-            config.session_storage = Arc::new(NoServerSessionStorage {});
-            config.send_tls13_tickets = 0;
-        }
-        Ok(Self { config: Arc::new(config), identities })
+        Ok(Self { config: Arc::new(config), identities, clients })
     }
 
     /// Begins TLS on an accepted socket.
@@ -63,7 +61,8 @@ impl ServerTls {
         config.cert_resolver = Arc::new(Asking { identities, asked: asked_here });
         let session =
             UnbufferedServerConnection::new(Arc::new(config)).map_err(io::Error::other)?;
-        let session = Session::Server(Box::new(session), asked);
+        let session =
+            Session::Server { session: Box::new(session), asked, clients: self.clients.clone() };
         Ok(Stream::Tls(Box::new(TlsStream::new(socket, session))))
     }
 }

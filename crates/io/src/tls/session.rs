@@ -1,7 +1,10 @@
 //! A TLS session without buffers: rustls's client or server, taken one step at a time.
 
 use super::stream::Handshake;
+use super::verifier::ClientVerifier;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
+use rustls::pki_types::UnixTime;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncryptError, UnbufferedConnectionCommon, UnbufferedStatus,
@@ -19,8 +22,13 @@ const RECORD: usize = 16 << 10;
 /// Either end of a session.
 pub(super) enum Session {
     Client(Box<UnbufferedClientConnection>),
-    /// With the name that its client asked for, as soon as it has.
-    Server(Box<UnbufferedServerConnection>, Arc<OnceLock<String>>),
+    Server {
+        session: Box<UnbufferedServerConnection>,
+        /// The name that its client asked for, as soon as it has.
+        asked: Arc<OnceLock<String>>,
+        /// Who verifies its client, if that needs a certificate.
+        clients: Option<Arc<ClientVerifier>>,
+    },
 }
 
 impl fmt::Debug for Session {
@@ -81,7 +89,7 @@ impl Session {
             Self::Client(session) => {
                 take(session.process_tls_records(incoming), outgoing, plain, speech)
             }
-            Self::Server(session, _) => {
+            Self::Server { session, .. } => {
                 take(session.process_tls_records(incoming), outgoing, plain, speech)
             }
         }
@@ -93,7 +101,7 @@ impl Session {
                 let common: &UnbufferedConnectionCommon<ClientConnectionData> = session;
                 common
             }
-            Self::Server(session, _) => {
+            Self::Server { session, .. } => {
                 let common: &UnbufferedConnectionCommon<ServerConnectionData> = session;
                 common
             }
@@ -112,13 +120,27 @@ impl Session {
         self.common().alpn_protocol()
     }
 
+    /// Verifies a client whose session goes on. rustls does not: it would be let in long after its certificate has expired,
+    /// with a new ticket each time.
+    pub(super) fn verify_again(&self) -> Result<(), Error> {
+        let Self::Server { clients: Some(clients), .. } = self else { return Ok(()) };
+        let common = self.common();
+        if common.handshake_kind() != Some(HandshakeKind::Resumed) {
+            return Ok(());
+        }
+        let Some((first, sent)) = common.peer_certificates().and_then(<[_]>::split_first) else {
+            return Err(Error::NoCertificatesPresented);
+        };
+        clients.verify_client_cert(first, sent, UnixTime::now()).map(drop)
+    }
+
     /// What the handshake came to.
     pub(super) fn handshake(&self) -> Handshake {
         let common = self.common();
         let certificates = common.peer_certificates().unwrap_or_default();
         let server_name = match self {
             Self::Client(_) => None,
-            Self::Server(_, asked) => asked.get().cloned(),
+            Self::Server { asked, .. } => asked.get().cloned(),
         };
         Handshake {
             certificates: certificates.iter().map(|der| der.clone().into_owned()).collect(),

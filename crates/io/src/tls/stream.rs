@@ -302,6 +302,9 @@ impl TlsStream {
         if self.session.alpn_protocol() != Some(H2) {
             return Err(self.failure("the peer does not agree to HTTP/2 by ALPN"));
         }
+        if let Err(error) = self.session.verify_again() {
+            return Err(self.failure(&explain(&error, self.session.is_client())));
+        }
         self.handshake = Some(Arc::new(self.session.handshake()));
         Ok(())
     }

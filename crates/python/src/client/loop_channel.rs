@@ -36,6 +36,8 @@ pub(super) struct State {
     pub(super) draining: Vec<Py<ClientLink>>,
     /// How connections are kept alive: more rarely than the channel says, once a server has complained.
     pub(super) keepalive: Option<KeepaliveOptions>,
+    /// The look-up that is under way.
+    pub(super) lookup: Option<Py<PyAny>>,
     /// When the balancer is asked again.
     pub(super) timer: Option<(Instant, Py<PyAny>)>,
     /// Calls that have no connection.
@@ -84,6 +86,7 @@ impl LoopChannel {
             picker: Picker::default(),
             draining: Vec::new(),
             keepalive: config.client.keepalive,
+            lookup: None,
             timer: None,
             line: Line::default(),
             watchers: Vec::new(),
@@ -240,6 +243,9 @@ impl LoopChannel {
         });
         drop(picker);
         me.cancel_timer(py);
+        if let Some(lookup) = me.state.with(py, |state| state.lookup.take()) {
+            let _ = lookup.call_method0(py, intern!(py, "cancel"));
+        }
         for call in line.calls() {
             if let Some(call) = call.upgrade(py) {
                 Call::cancel_with(&call, CANCELLED_LOCALLY);
@@ -320,6 +326,9 @@ impl LoopChannel {
             for awaitable in state.watchers.iter().chain(&state.idlers) {
                 visit.call(awaitable)?;
             }
+            if let Some(lookup) = &state.lookup {
+                visit.call(lookup)?;
+            }
             if let Some((_, timer)) = &state.timer {
                 visit.call(timer)?;
             }
@@ -333,7 +342,8 @@ impl LoopChannel {
             let picker = std::mem::take(&mut state.picker);
             let links = (connections, picker, std::mem::take(&mut state.draining));
             let waiters = (std::mem::take(&mut state.watchers), std::mem::take(&mut state.idlers));
-            (links, waiters, std::mem::take(&mut state.line), state.timer.take())
+            let lookup = state.lookup.take();
+            (links, lookup, waiters, std::mem::take(&mut state.line), state.timer.take())
         });
         drop(dropped);
     }

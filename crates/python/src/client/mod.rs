@@ -7,6 +7,7 @@ mod classes;
 mod connecting;
 mod credentials;
 mod deadline;
+mod dns;
 mod hedge;
 mod iteration;
 mod line;
@@ -24,6 +25,7 @@ mod subchannel;
 pub(crate) use call::Call;
 pub(crate) use channel::Channel;
 pub(crate) use classes::{StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall};
+pub(crate) use dns::{dns_answer, dns_query};
 pub(crate) use iteration::ResponseIterator;
 pub(crate) use link::ClientLink;
 pub(crate) use multicallable::{

@@ -1,4 +1,4 @@
-//! Name resolution, by the loop's own resolver, which does not block the loop.
+//! Name resolution, by the loop's own resolver, which does not block the loop, or at a name server that the target names.
 
 use super::loop_channel::LoopChannel;
 use crate::names::names;
@@ -6,6 +6,7 @@ use oxgrpc_io::{Address, Target};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use std::net::SocketAddr;
 use std::time::Instant;
 
 impl LoopChannel {
@@ -18,27 +19,50 @@ impl LoopChannel {
                 let addresses = addresses.clone();
                 me.state.with(py, |state| state.balancer.resolved(addresses, Instant::now()));
             }
-            Target::Name { host, port } => {
-                if let Err(error) = Self::look_up(slf, host, *port) {
+            Target::Name { host, port, server } => {
+                if let Err(error) = Self::look_up(slf, host, *port, *server) {
                     Self::look_up_failed(slf, &error);
                 }
             }
         }
     }
 
-    fn look_up(slf: &Bound<'_, Self>, host: &str, port: u16) -> PyResult<()> {
+    fn look_up(
+        slf: &Bound<'_, Self>,
+        host: &str,
+        port: u16,
+        server: Option<SocketAddr>,
+    ) -> PyResult<()> {
         let py = slf.py();
         let event_loop = slf.get().port.get().event_loop.bind(py);
-        let options = PyDict::new(py);
-        let stream = py.import(intern!(py, "socket"))?.getattr(intern!(py, "SOCK_STREAM"))?;
-        options.set_item(intern!(py, "type"), stream)?;
-        let lookup =
-            event_loop.call_method(intern!(py, "getaddrinfo"), (host, port), Some(&options))?;
+        let lookup = match server {
+            None => Self::ask_system(event_loop, host, port)?,
+            Some(server) => {
+                let server = (server.ip().to_string(), server.port());
+                let dns = py.import(intern!(py, "oxgrpc.aio._dns"))?;
+                dns.call_method1(intern!(py, "look_up"), (server, host, port))?
+            }
+        };
         let in_loop = PyDict::new(py);
         in_loop.set_item(intern!(py, "loop"), event_loop)?;
         let lookup = names(py)?.ensure_future.bind(py).call((lookup,), Some(&in_loop))?;
+        let kept = lookup.clone().unbind();
+        let before = slf.get().state.with(py, |state| state.lookup.replace(kept));
+        drop(before);
         let done = slf.getattr(intern!(py, "on_resolved"))?;
         lookup.call_method1(intern!(py, "add_done_callback"), (done,)).map(drop)
+    }
+
+    fn ask_system<'py>(
+        event_loop: &Bound<'py, PyAny>,
+        host: &str,
+        port: u16,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = event_loop.py();
+        let options = PyDict::new(py);
+        let stream = py.import(intern!(py, "socket"))?.getattr(intern!(py, "SOCK_STREAM"))?;
+        options.set_item(intern!(py, "type"), stream)?;
+        event_loop.call_method(intern!(py, "getaddrinfo"), (host, port), Some(&options))
     }
 
     fn look_up_failed(slf: &Bound<'_, Self>, error: &PyErr) {
@@ -52,6 +76,8 @@ impl LoopChannel {
     /// The name has been looked up, or not.
     pub(super) fn resolved(slf: &Bound<'_, Self>, lookup: &Bound<'_, PyAny>) {
         let py = slf.py();
+        let lookup_kept = slf.get().state.with(py, |state| state.lookup.take());
+        drop(lookup_kept);
         if Self::is_over(slf) {
             return;
         }

@@ -148,6 +148,23 @@ impl Server {
             Some(state.links.swap_remove(at))
         });
         drop(removed);
+        Self::wake_idlers_of_links(slf);
+    }
+
+    /// Without connections nobody waits for them any more.
+    fn wake_idlers_of_links(slf: &Bound<'_, Self>) {
+        let py = slf.py();
+        let (idlers, port) = slf.get().state.with(py, |state| match state.links.is_empty() {
+            true => {
+                let port = state.port.as_ref().map(|port| port.clone_ref(py));
+                (std::mem::take(&mut state.idlers), port)
+            }
+            false => (Vec::new(), None),
+        });
+        let Some(port) = port else { return };
+        for idler in idlers {
+            port.get().enqueue(py, Ready::Wake(idler));
+        }
     }
 
     fn accept(
@@ -408,15 +425,16 @@ impl Server {
         }
     }
 
-    /// Waits until no call is being answered.
-    fn wait_for_idle(slf: &Bound<'_, Self>) -> PyResult<Py<Awaitable>> {
+    /// Waits until no call is being answered; `drained`: and until no connection is left.
+    #[pyo3(signature = (drained=false))]
+    fn wait_for_idle(slf: &Bound<'_, Self>, drained: bool) -> PyResult<Py<Awaitable>> {
         let py = slf.py();
         let port = slf.get().state.with(py, |state| state.port.as_ref().map(|p| p.clone_ref(py)));
         let port = match port {
             Some(port) => port,
             None => Port::current(py)?,
         };
-        Awaitable::new(py, &port, Idle(slf.clone().unbind()))
+        Awaitable::new(py, &port, Idle { server: slf.clone().unbind(), drained })
     }
 
     /// Ends all calls and connections.
@@ -431,6 +449,11 @@ impl Server {
     /// Whether it serves.
     fn is_running(&self, py: Python<'_>) -> bool {
         self.state.with(py, |state| matches!(state.phase, Phase::Serving | Phase::Stopping))
+    }
+
+    /// Whether no call is being answered.
+    fn is_idle(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.active == 0)
     }
 
     /// Connections wait to be accepted.
@@ -502,14 +525,17 @@ fn copy_context(py: Python<'_>) -> PyResult<Py<PyAny>> {
         .map(Bound::unbind)
 }
 
-/// Waits for the last call's end.
-struct Idle(Py<Server>);
+/// Waits for the last call's end, or the last connection's.
+struct Idle {
+    server: Py<Server>,
+    drained: bool,
+}
 
 impl Operation for Idle {
     fn poll(&mut self, py: Python<'_>, me: &Bound<'_, Awaitable>) -> PyResult<Polled> {
         let idler = me.clone().unbind();
-        let waits = self.0.get().state.with(py, |state| {
-            if state.active == 0 {
+        let waits = self.server.get().state.with(py, |state| {
+            if state.active == 0 && (!self.drained || state.links.is_empty()) {
                 return Some(idler);
             }
             state.idlers.push(idler);
@@ -524,6 +550,6 @@ impl Operation for Idle {
     fn cancelled(&mut self, _py: Python<'_>) {}
 
     fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.0)
+        visit.call(&self.server)
     }
 }
