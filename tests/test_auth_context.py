@@ -77,11 +77,11 @@ async def test_a_certificate_with_names() -> None:
         "peer_ip",
         "peer_email",
         "peer_uri",
-        "peer_spiffe_id",
         "security_level",
         "ssl_session_reused",
         "ssl_tls_version",
         "ssl_negotiated_key_exchange_group",
+        "peer_spiffe_id",
     ]
     assert seen.context["x509_subject"] == [b"CN=A\\, B \\+ C,O=Tests\\, Inc."]
     assert seen.context["x509_common_name"] == [b"A, B + C"]
@@ -111,6 +111,7 @@ async def test_the_certificate_is_the_clients_own() -> None:
     identity = between.identity("client.test")
     seen = await told_by_tls(identity)
     assert seen.context["x509_pem_cert"] == [identity.chain.removesuffix(between.links)]
+    assert seen.context["x509_pem_cert_chain"] == [between.links]
 
 
 async def test_local_credentials() -> None:

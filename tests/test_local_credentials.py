@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,36 @@ async def test_a_server_asks_for_another_kind(caplog: pytest.LogCaptureFixture) 
             await service.unary_unary(b"x")
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert "for Unix sockets only" in caplog.text
+
+
+def outward_address() -> str | None:
+    """An address of this machine's that is no loopback address, if it has one."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            # Sends nothing: it only looks for the way (TEST-NET-1).
+            sock.connect(("192.0.2.1", 9))
+        except OSError:
+            return None
+        address: str = sock.getsockname()[0]
+        return None if address.startswith("127.") else address
+
+
+async def test_clients_that_come_from_elsewhere(caplog: pytest.LogCaptureFixture) -> None:
+    """A server that listens everywhere still serves this machine only."""
+    address = outward_address()
+    if address is None:
+        pytest.skip("this machine has loopback addresses only")
+    caplog.set_level(logging.DEBUG, "oxgrpc")
+    server = aio.server()
+    port = server.add_secure_port("0.0.0.0:0", grpc.local_server_credentials())
+    async with echo.serving(server=server):
+        with pytest.raises(aio.AioRpcError) as caught:
+            await call(aio.insecure_channel(f"{address}:{port}"))
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        with pytest.raises(aio.AioRpcError, match="for loopback addresses only"):
+            await call(aio.secure_channel(f"{address}:{port}", grpc.local_channel_credentials()))
+        assert await call(aio.insecure_channel(f"127.0.0.1:{port}")) == b"x"
+    assert "for loopback addresses only" in caplog.text
 
 
 async def test_tokens_may_be_sent() -> None:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import datetime
 import logging
+import ssl
+import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import pytest
 
 import certificates
 import echo
 import oxgrpc as grpc
+import wire
 from certificates import Authority, Identity, authority, client, localhost
 from oxgrpc import aio
 from oxgrpc.experimental import session_cache
@@ -122,3 +126,41 @@ async def test_a_session_does_not_outlive_its_certificate() -> None:
         while datetime.datetime.now(datetime.timezone.utc) <= expires + datetime.timedelta(seconds=1):
             await asyncio.sleep(0.2)
         assert await code() is grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: None,
+        lambda: Authority().identity("client.test"),
+        lambda: authority().identity("client.test", to_days=-1, from_days=-2),
+        lambda: authority().identity("client.test", usage=certificates.SERVER),
+    ],
+)
+async def test_no_version_of_tls_lets_anybody_in(version: ssl.TLSVersion, make: Any) -> None:
+    """In TLS 1.3 a client's handshake ends before the server has seen who it is. HTTP/2 does not begin, though."""
+    identity: Identity | None = make()
+    context = ssl.create_default_context(cadata=authority().pem.decode())
+    context.minimum_version = context.maximum_version = version
+    context.set_alpn_protocols(["h2"])
+    if identity is not None:
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(identity.key + identity.chain)
+            file.flush()
+            context.load_cert_chain(file.name)
+    received = b""
+    async with mutual(client()) as service:
+        with suppress(ConnectionError, ssl.SSLError):
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", service.port, ssl=context, server_hostname="localhost"
+            )
+            try:
+                writer.write(wire.PREFACE + wire.settings())
+                received = await asyncio.wait_for(reader.read(1), 20)
+            finally:
+                writer.close()
+                with suppress(ConnectionError, ssl.SSLError):
+                    await writer.wait_closed()
+        assert await service.unary_unary(b"x") == b"x"
+    assert received == b""

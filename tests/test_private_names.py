@@ -29,6 +29,7 @@ TAKEN = {
         "grpc.aio": "init_grpc_aio",
     },
     "ddtrace": {"grpc.aio._typing": "RequestType ResponseType RequestIterableType ResponseIterableType"},
+    "sentry-sdk, of asyncio": {"grpc.aio._interceptor": "UnaryStreamCall"},
     "grpcio-channelz": {
         "grpc._cython.cygrpc": "channelz_get_top_channels channelz_get_channel channelz_get_subchannel "
         "channelz_get_socket channelz_get_server channelz_get_servers channelz_get_server_sockets"
@@ -97,8 +98,9 @@ def test_modules_are_attributes_of_their_packages() -> None:
         "print(grpc._cython.cygrpc._ServicerContext is oxgrpc._native.ServicerContext)\n"
         "print(grpc._common.fully_qualified_method('a', 'b'), grpc._utilities.first_version_is_lower('1', '2'))\n"
         "import grpc.aio; print(grpc.aio._call.AioRpcError is grpc.aio.AioRpcError, grpc.aio._server.Server.__name__)\n"
+        "print(grpc.aio._interceptor.__name__)\n"
     )
-    assert program.output_of(code).splitlines() == ["True", "/a/b True", "True Server"]
+    assert program.output_of(code).splitlines() == ["True", "/a/b True", "True Server", "oxgrpc.aio._interceptor"]
 
 
 def test_what_belongs_to_grpcios_core_says_so() -> None:

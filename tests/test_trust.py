@@ -15,7 +15,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
 import certificates
 import echo
@@ -70,6 +70,7 @@ def make(
     to_days: int = 30,
     key: Key | None = None,
     second_name: str | None = None,
+    raw_names: bytes | None = None,
 ) -> Made:
     """A certificate with everything that one may say, signed by `signer` or by itself."""
     key = key or ec.generate_private_key(ec.SECP256R1())
@@ -91,6 +92,9 @@ def make(
     if names:
         alt_names = x509.SubjectAlternativeName([certificates.alt_name(name) for name in names])
         builder = builder.add_extension(alt_names, critical=False)
+    if raw_names is not None:
+        raw = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, certificates.der(0x30, raw_names))
+        builder = builder.add_extension(raw, critical=False)
     if uses:
         every = "digital_signature content_commitment key_encipherment data_encipherment key_agreement key_cert_sign"
         every += " crl_sign encipher_only decipher_only"
@@ -570,6 +574,50 @@ async def test_a_name_that_is_not_named(names: list[str], common_name: str, aske
     ) as service:
         with pytest.raises(aio.AioRpcError, match=f"it is not for {asked}"):
             await service.unary_unary(b"x", timeout=20)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        # Of another class of tags: universal, application.
+        certificates.der(0x02, HOST.encode()),
+        certificates.der(0x42, HOST.encode()),
+        certificates.der(0x81, HOST.encode()),
+        certificates.der(0x86, HOST.encode()),
+        certificates.der(0x88, HOST.encode()),
+        certificates.der(0x82, HOST.encode() + b"\0"),
+        certificates.der(0x82, HOST.encode() + b"\xff"),
+        certificates.der(0x82, b""),
+    ],
+)
+async def test_what_is_no_name(raw: bytes) -> None:
+    signer = root()
+    own = make("other.test", signer, is_authority=False, raw_names=raw)
+    async with echo.serving(
+        server_credentials=ssl_server_credentials([own.identity().pair]),
+        channel_credentials=ssl_channel_credentials(signer.pem),
+        channel_options=[("grpc.ssl_target_name_override", HOST)],
+    ) as service:
+        assert not await ends_well(service)
+
+
+async def test_names_that_are_no_text_are_not_confused() -> None:
+    signer = root()
+    told = []
+
+    async def handler(request: bytes, context: aio.ServicerContext) -> bytes:
+        told.append((context.peer_identities(), context.auth_context().get("peer_dns")))
+        return b""
+
+    own = make("Somebody", signer, is_authority=False, raw_names=certificates.der(0x82, b"some\xffbody"))
+    async with echo.serving(
+        server_credentials=ssl_server_credentials([localhost().pair], signer.pem, True),
+        channel_credentials=ssl_channel_credentials(authority().pem, *own.identity().pair),
+        UnaryUnary=handler,
+    ) as service:
+        await service.unary_unary(b"")
+    assert told == [([b"other types of SAN"], None)]
 
 
 async def test_the_first_of_several_common_names_counts() -> None:

@@ -39,7 +39,7 @@ def intercepted(client: Client, kind: str, *functions: Intercept) -> Client:
     """A client whose calls of a kind go through these functions."""
     other = Client(client.grpc, client.target, client.name)
     interceptors = [interceptor(client, kind, function) for function in functions]
-    other.channel = client.grpc.aio.insecure_channel(client.target, options=client.options, interceptors=interceptors)
+    other.channel = client.open(client.options, interceptors)
     return other
 
 

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from contexts import EXPERIMENTS
@@ -47,14 +48,29 @@ def plain_details(details: str | None) -> str | None:
 class Client:
     """A channel, and calls of any kind on it by name."""
 
-    def __init__(self, grpc: Any, target: str, name: str, intercepted_target: str = "") -> None:
+    def __init__(
+        self, grpc: Any, target: str, name: str, intercepted_target: str = "", certificates: str | None = None
+    ) -> None:
         self.grpc = grpc
         #: The same service, behind interceptors.
         self.intercepted_target = intercepted_target
         self.name = name
         self.target = target
         self.options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-        self.channel = grpc.aio.insecure_channel(target, options=self.options)
+        #: The directory of what TLS needs.
+        self.certificates = certificates
+        self.channel = self.open(self.options)
+
+    def open(self, options: Any, interceptors: Any = None) -> Any:
+        """Another channel to the same place."""
+        aio = self.grpc.aio
+        if self.certificates is None:
+            return aio.insecure_channel(self.target, options=options, interceptors=interceptors)
+        roots, key, chain = (
+            Path(self.certificates, name).read_bytes() for name in ("roots.pem", "client.key", "client.pem")
+        )
+        credentials = self.grpc.ssl_channel_credentials(roots, key, chain)
+        return aio.secure_channel(self.target, credentials, options=options, interceptors=interceptors)
 
     def method(self, kind: str, name: str | None = None) -> Any:
         makers = {
@@ -304,7 +320,7 @@ async def compression(client: Client) -> Any:
 async def messages_over_the_clients_limits(client: Client) -> Any:
     options = [("grpc.max_receive_message_length", 1000), ("grpc.max_send_message_length", 500)]
     observed = []
-    async with client.grpc.aio.insecure_channel(client.target, options=options) as channel:
+    async with client.open(options) as channel:
         unary = channel.unary_unary(f"/{SERVICE}/UnaryUnary")
         for size, response in ((500, 1000), (501, 0), (0, 1001)):
             call = unary(message(size), metadata=(("x-response-size", str(response)),))

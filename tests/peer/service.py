@@ -102,6 +102,8 @@ class Service:
             "StreamStream": grpc.stream_stream_rpc_method_handler(self.stream_stream),
             "Digest": grpc.stream_stream_rpc_method_handler(self.digest),
             "Told": grpc.unary_unary_rpc_method_handler(self.told),
+            "Who": grpc.unary_unary_rpc_method_handler(self.who),
+            "Carried": grpc.unary_unary_rpc_method_handler(self.carried),
             "Attempts": grpc.unary_unary_rpc_method_handler(self.attempts_of_call),
             "Intercepted": grpc.unary_unary_rpc_method_handler(self.intercepted),
             "Plain": grpc.unary_unary_rpc_method_handler(lambda request, context: request),
@@ -217,6 +219,18 @@ class Service:
         remaining = context.time_remaining()
         lines.append("no deadline" if remaining is None or remaining > 1e6 else f"minutes={round(remaining / 60)}")
         return "\n".join(lines).encode()
+
+    async def who(self, request: bytes, context: Any) -> bytes:
+        """Who the client is, one `name=value` a line."""
+        lines = [f"identities={context.peer_identities()}", f"key={context.peer_identity_key()}"]
+        for key, values in context.auth_context().items():
+            # Which group it is depends on what the libraries know.
+            lines.append(key if key == "ssl_negotiated_key_exchange_group" else f"{key}={values}")
+        return "\n".join(lines).encode()
+
+    async def carried(self, request: bytes, context: Any) -> bytes:
+        """The call's metadata in its order."""
+        return repr([tuple(pair) for pair in context.invocation_metadata() if pair[0] != "user-agent"]).encode()
 
     async def intercepted(self, request: bytes, context: Any) -> bytes:
         """What interceptors have put into a context variable."""

@@ -13,6 +13,9 @@ const LEAST_INTERVAL: Duration = Duration::from_secs(1);
 /// How far apart they are once as many were sent as may be without content: a server takes more for an attack.
 const THROTTLED_INTERVAL: Duration = Duration::from_secs(60);
 
+/// How long the loop has, once the answer is late, to read what has come.
+const LAST_LOOK: Duration = Duration::from_millis(100);
+
 /// The knobs of keepalive, grpcio's `grpc.keepalive_*`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct KeepaliveOptions {
@@ -47,14 +50,14 @@ pub enum Probe {
 /// Where the probing of a connection stands.
 ///
 /// ```text
-///              quiet for `time`, and a PING is allowed         `timeout`                at once
+///              quiet for `time`, and a PING is allowed         `timeout`              `LAST_LOOK`
 ///   Quiet ──────────────────────────────────────────► Pinged ────────────► LastLook ───────────► Lost
 ///     ▲                                                 │                     │
 ///     └────────────────── anything comes ───────────────┴─────────────────────┘
 /// ```
 ///
-/// The last look is one more turn of the driver's: where the program has kept the loop from running, the answer may have
-/// come long ago and only not been read.
+/// Where the program has kept the loop from running, the answer may have come long ago and only not been read: libuv serves
+/// timers before sockets. So there is one more look.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
     Quiet,
@@ -132,7 +135,7 @@ impl Keepalive {
             }
             Phase::Pinged => {
                 self.phase = Phase::LastLook;
-                self.due = Some(now);
+                self.due = Some(now + LAST_LOOK);
                 Probe::Nothing
             }
             Phase::LastLook => {
@@ -259,8 +262,9 @@ mod tests {
         // The loop did not run for a minute; the timers are served before the socket is read.
         let now = driver.now + Duration::from_secs(60);
         assert_eq!(driver.keepalive.expire(now, 1, 1), Probe::Nothing);
-        driver.keepalive.received(now);
         assert_eq!(driver.keepalive.expire(now, 1, 1), Probe::Nothing);
+        driver.keepalive.received(now);
+        assert_eq!(driver.keepalive.expire(now + LAST_LOOK, 1, 1), Probe::Nothing);
         assert_eq!(driver.keepalive.due(), Some(now + OPTIONS.time));
     }
 

@@ -57,7 +57,7 @@ fn a_server_that_says_nothing_is_lost() {
     client.unary();
     client.advance(10_000).advance(4_999).advance(0);
     assert_eq!(client.events(), []);
-    client.advance(1).advance(0);
+    client.advance(1).advance(100);
     assert_eq!(client.events(), [ClientEvent::Lost]);
     assert_eq!(client.engine.next_deadline(), None);
 }

@@ -5,6 +5,7 @@ use socket2::{Domain, Protocol, Type};
 use std::io::{self, IoSlice, Read};
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
 
 /// A stream socket that never blocks. Closed when dropped.
 #[derive(Debug)]
@@ -49,6 +50,17 @@ impl Socket {
             inner.set_tcp_nodelay(true)?;
         }
         Ok(Self { inner, peer })
+    }
+
+    /// Gives the connection up when what was sent is not acknowledged for so long, where the system can (gRFC A18).
+    pub fn set_user_timeout(&self, timeout: Duration) {
+        #[cfg(target_os = "linux")]
+        if let Address::Tcp(_) = self.peer {
+            // A system that refuses leaves it to the PINGs.
+            let _ = self.inner.set_tcp_user_timeout(Some(timeout));
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = timeout;
     }
 
     /// The other end.

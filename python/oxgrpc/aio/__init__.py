@@ -100,7 +100,8 @@ _HOMES = {
 
 #: Modules that grpcio's package has as attributes.
 _MODULES = (
-    *("_base_call", "_base_channel", "_base_server", "_call", "_channel", "_metadata", "_server", "_typing", "_utils"),
+    *("_base_call", "_base_channel", "_base_server", "_call", "_channel", "_interceptor", "_metadata", "_server"),
+    *("_typing", "_utils"),
 )
 
 

@@ -258,7 +258,11 @@ fn inside<'a>(value: AnyRef<'a>, tag: Tag) -> der::Result<SliceReader<'a>> {
 /// Whether what comes next has a tag of its context.
 fn is_tagged(reader: &SliceReader<'_>, number: u32) -> der::Result<bool> {
     let tag = Tag::peek(reader)?;
-    Ok(matches!(tag, Tag::ContextSpecific { .. }) && tag.number().value() == number)
+    Ok(is_of_context(tag) && tag.number().value() == number)
+}
+
+fn is_of_context(tag: Tag) -> bool {
+    matches!(tag, Tag::ContextSpecific { .. })
 }
 
 fn time(reader: &mut SliceReader<'_>) -> der::Result<Duration> {
@@ -356,15 +360,18 @@ fn common_name(name: &[u8]) -> der::Result<Option<String>> {
 fn text(value: AnyRef<'_>) -> Option<String> {
     match value.tag() {
         Tag::BmpString => {
-            let units = value.value().chunks(2).map(|unit| match unit {
-                [high, low] => u16::from_be_bytes([*high, *low]),
-                _ => 0,
-            });
-            String::from_utf16(&units.collect::<Vec<_>>()).ok()
+            let (units, []) = value.value().as_chunks() else { return None };
+            let units: Vec<u16> = units.iter().map(|unit| u16::from_be_bytes(*unit)).collect();
+            String::from_utf16(&units).ok()
         }
         // T61String is Latin-1 in practice.
         Tag::TeletexString => Some(value.value().iter().map(|octet| char::from(*octet)).collect()),
-        _ => String::from_utf8(value.value().to_vec()).ok(),
+        Tag::Utf8String
+        | Tag::PrintableString
+        | Tag::Ia5String
+        | Tag::NumericString
+        | Tag::VisibleString => String::from_utf8(value.value().to_vec()).ok(),
+        _ => None,
     }
 }
 
@@ -375,12 +382,15 @@ fn alt_names(value: &[u8]) -> der::Result<Vec<AltName>> {
     while !list.is_finished() {
         let tag = Tag::peek(&list)?;
         let octets = AnyRef::decode(&mut list)?.value();
-        let name = || String::from_utf8_lossy(octets).into_owned();
-        names.push(match tag.number().value() {
-            1 => AltName::Email(name()),
-            2 => AltName::Dns(name()),
-            6 => AltName::Uri(name()),
-            7 => address(octets).map_or(AltName::Other, AltName::Ip),
+        // What is no text names nobody: two such must not be taken for each other.
+        let text = |kind: fn(String) -> AltName| {
+            String::from_utf8(octets.to_vec()).map_or(AltName::Other, kind)
+        };
+        names.push(match (is_of_context(tag), tag.number().value()) {
+            (true, 1) => text(AltName::Email),
+            (true, 2) => text(AltName::Dns),
+            (true, 6) => text(AltName::Uri),
+            (true, 7) => address(octets).map_or(AltName::Other, AltName::Ip),
             _ => AltName::Other,
         });
     }
@@ -392,5 +402,89 @@ fn address(octets: &[u8]) -> Option<IpAddr> {
         4 => <[u8; 4]>::try_from(octets).ok().map(Into::into),
         16 => <[u8; 16]>::try_from(octets).ok().map(Into::into),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{CertificateParams, DnType, DnValue, KeyPair};
+
+    #[test]
+    fn whom_a_name_covers() {
+        for (name, host, covered) in [
+            ("a.test", "a.test", true),
+            ("a.test", "A.TEST", true),
+            ("a.test.", "a.test", true),
+            ("a.test", "a.test.", true),
+            ("a.test", "b.a.test", false),
+            ("*.a.test", "b.a.test", true),
+            ("*.a.test", "a.test", false),
+            ("*.a.test", "c.b.a.test", false),
+            ("*.a.test", ".a.test", false),
+            ("*.test", "a.test", false),
+            ("*", "a.test", false),
+            ("*.", "a.test", false),
+            ("a*.b.test", "aa.b.test", false),
+            ("", "", false),
+            ("a.test", "", false),
+        ] {
+            assert_eq!(covers(name, host), covered, "{name} {host}");
+        }
+    }
+
+    #[test]
+    fn names_are_written_as_rfc_2253_has_it() {
+        for (value, written) in [
+            ("plain", "plain"),
+            ("a,b+c\"d\\e<f>g;h", "a\\,b\\+c\\\"d\\\\e\\<f\\>g\\;h"),
+            ("#first", "\\#first"),
+            (" spaces ", "\\ spaces\\ "),
+            ("größe", "gr\\C3\\B6\\C3\\9Fe"),
+            ("a\nb", "a\\0Ab"),
+        ] {
+            assert_eq!(escaped(value), written);
+        }
+    }
+
+    #[test]
+    fn what_a_certificate_says() {
+        let mut params = CertificateParams::new(vec!["a.test".into(), "10.0.0.1".into()]).unwrap();
+        let name = &mut params.distinguished_name;
+        name.push(DnType::OrganizationName, "Tests, Inc.");
+        name.push(DnType::CommonName, DnValue::BmpString("Größe".try_into().unwrap()));
+        name.push(DnType::CustomDnType(vec![1, 2, 3, 4]), "odd");
+        let made = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        let certificate = Certificate::parse(made.der()).unwrap();
+        assert_eq!(certificate.common_name(), Some("Größe"));
+        assert_eq!(
+            certificate.alt_names(),
+            [AltName::Dns("a.test".into()), AltName::Ip([10, 0, 0, 1].into())]
+        );
+        assert!(certificate.names("a.test") && certificate.names("10.0.0.1"));
+        assert!(!certificate.names("Größe") && !certificate.names("10.0.0.2"));
+        let subject = "1.2.3.4=#0C036F6464,O=Tests\\, Inc.,CN=Gr\\C3\\B6\\C3\\9Fe";
+        assert_eq!(certificate.subject(), subject);
+        assert!(certificate.has_key_usage(0));
+    }
+
+    #[test]
+    fn what_is_no_certificate() {
+        let params = CertificateParams::new(vec!["a.test".into()]).unwrap();
+        let made = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        let der: &[u8] = made.der();
+        for len in 0..der.len() {
+            assert!(Certificate::parse(&der[..len]).is_err());
+        }
+        // Whatever octet is another, it is read or refused.
+        for at in 0..der.len() {
+            for octet in [0, 1, 0x30, 0x80, 0xff] {
+                let mut changed = der.to_vec();
+                changed[at] = octet;
+                if let Ok(certificate) = Certificate::parse(&changed) {
+                    let _ = (certificate.subject(), certificate.names("a.test"));
+                }
+            }
+        }
     }
 }

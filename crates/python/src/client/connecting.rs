@@ -87,6 +87,10 @@ impl Attempt {
             return Ok(());
         }
         let peer = socket.peer().to_string();
+        let keepalive = me.state.with(py, |state| state.keepalive);
+        if let Some(keepalive) = keepalive {
+            socket.set_user_timeout(keepalive.timeout);
+        }
         let config = &me.config;
         let secured =
             socket.finish_connect().and_then(|()| config.security.secure(socket, &config.host));
@@ -99,7 +103,6 @@ impl Attempt {
                 return Ok(());
             }
         };
-        let keepalive = me.state.with(py, |state| state.keepalive);
         let options = ClientOptions { keepalive, ..config.client.clone() };
         let engine = ClientConnection::new(options);
         let link = ClientLink::new(py, loop_channel, self.id, Link::new(engine, stream))?;

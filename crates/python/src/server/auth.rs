@@ -30,11 +30,17 @@ impl AuthContext {
         if transport == Transport::Local {
             context.identity = Some(TRANSPORT);
         }
-        let der = handshake.and_then(|handshake| handshake.certificates.first());
-        if let Some(der) = der
-            && let Ok(certificate) = Certificate::parse(der)
+        let mut spiffe_id = None;
+        let certificates = handshake.map_or(&[][..], |handshake| &handshake.certificates);
+        if let [own, others @ ..] = certificates
+            && let Ok(certificate) = Certificate::parse(own)
         {
-            context.add_certificate(&certificate, &pem(der));
+            context.add_certificate(&certificate, &pem(own));
+            if !others.is_empty() {
+                let chain: String = others.iter().map(|der| pem(der)).collect();
+                context.add("x509_pem_cert_chain", &chain);
+            }
+            spiffe_id = spiffe_id_of(&certificate);
         }
         context.add("security_level", level);
         if let Some(handshake) = handshake {
@@ -47,6 +53,9 @@ impl AuthContext {
                 context.add("ssl_negotiated_key_exchange_group", group);
             }
         }
+        if let Some(id) = spiffe_id {
+            context.add("peer_spiffe_id", &id);
+        }
         context
     }
 
@@ -57,16 +66,12 @@ impl AuthContext {
             self.identity = Some(COMMON_NAME);
         }
         self.add("x509_pem_cert", pem);
-        let mut uris = Vec::new();
         for name in certificate.alt_names() {
             self.identity = Some(ALT_NAME);
             let (kind, text) = match name {
                 AltName::Dns(name) => ("peer_dns", name.clone()),
                 AltName::Ip(address) => ("peer_ip", address.to_string()),
-                AltName::Uri(uri) => {
-                    uris.push(uri);
-                    ("peer_uri", uri.clone())
-                }
+                AltName::Uri(uri) => ("peer_uri", uri.clone()),
                 AltName::Email(address) => ("peer_email", address.clone()),
                 AltName::Other => {
                     self.add(ALT_NAME, "other types of SAN");
@@ -75,12 +80,6 @@ impl AuthContext {
             };
             self.add(ALT_NAME, &text);
             self.add(kind, &text);
-        }
-        // One that has several URIs has no SPIFFE id (SPIFFE's X509-SVID.md §2).
-        if let [uri] = uris[..]
-            && is_spiffe_id(uri)
-        {
-            self.add("peer_spiffe_id", uri);
         }
     }
 
@@ -97,6 +96,18 @@ impl AuthContext {
         let key = self.identity?;
         let found = self.properties.iter().find(|(other, _)| *other == key);
         found.map(|(_, values)| &values[..])
+    }
+}
+
+/// Its SPIFFE id, if it has one. It has none if it has several URIs (SPIFFE's X509-SVID.md §2).
+fn spiffe_id_of(certificate: &Certificate<'_>) -> Option<String> {
+    let mut uris = certificate.alt_names().iter().filter_map(|name| match name {
+        AltName::Uri(uri) => Some(uri),
+        _ => None,
+    });
+    match (uris.next(), uris.next()) {
+        (Some(uri), None) if is_spiffe_id(uri) => Some(uri.clone()),
+        _ => None,
     }
 }
 
