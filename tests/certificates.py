@@ -56,6 +56,29 @@ def alt_name(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
 
 
+def linked(
+    builder: x509.CertificateBuilder, key: ec.EllipticCurvePublicKey, signer: ec.EllipticCurvePublicKey
+) -> x509.CertificateBuilder:
+    """Says whose key it is and whose key signs it (RFC 5280 §4.2.1.1): Python's ssl asks for that since 3.13."""
+    subject = x509.SubjectKeyIdentifier.from_public_key(key)
+    authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer)
+    return builder.add_extension(subject, critical=False).add_extension(authority, critical=False)
+
+
+#: What an authority's key is for (RFC 5280 §4.2.1.3).
+SIGNS = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
 class Authority:
     """Signs certificates."""
 
@@ -72,7 +95,9 @@ class Authority:
             .not_valid_before(NOW - 2 * DAY)
             .not_valid_after(NOW + 30 * DAY)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(SIGNS, critical=True)
         )
+        builder = linked(builder, self.key.public_key(), signer.key.public_key())
         self.certificate = builder.sign(signer.key, hashes.SHA256())
         self.pem = self.certificate.public_bytes(serialization.Encoding.PEM)
         #: What leads from here to the root, without it.
@@ -101,6 +126,7 @@ class Authority:
             .not_valid_after(expires or NOW + to_days * DAY)
             .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
         )
+        builder = linked(builder, key.public_key(), self.key.public_key())
         if names:
             alt_names = x509.SubjectAlternativeName([alt_name(name) for name in names])
             builder = builder.add_extension(alt_names, critical=False)

@@ -10,10 +10,11 @@
 //! ```
 //!
 //! Any call is made again whose server's program has certainly not seen it (transparent retries); others only where the
-//! service config has a policy for their method.
+//! service config has a policy for their method. Attempts at the same time are `hedge.rs`'s.
 
 use super::call::{Call, Place, State, cancel_timer};
 use super::channel::Config;
+use super::hedge::Hedge;
 use super::link::ClientLink;
 use super::loop_channel::LoopChannel;
 use super::method::Rules;
@@ -21,6 +22,7 @@ use oxgrpc_core::{CallId, Outcome, Status, Unseen};
 use oxgrpc_resilience::{
     MethodConfig, PUSHBACK, Pushback, Refusals, Retry, RetryVerdict, Throttle,
 };
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use smallvec::SmallVec;
@@ -41,10 +43,36 @@ pub(super) struct Replay {
 
 /// What a call has that its method's policy lets be made more than once.
 pub(super) struct Attempts {
-    config: Arc<MethodConfig>,
-    retry: Retry,
-    /// When the next attempt begins, while the call backs off.
-    due: Option<Instant>,
+    pub(super) config: Arc<MethodConfig>,
+    pub(super) course: Course,
+}
+
+/// How attempts follow one another.
+pub(super) enum Course {
+    /// Each after the one before has failed. While the call backs off it is known when the next begins.
+    Retry(Retry, Option<Instant>),
+    /// Without waiting for that.
+    Hedge(Hedge),
+}
+
+/// What a call keeps until it is committed.
+pub(super) struct Kept {
+    messages: Messages,
+    attempts: Option<Box<Attempts>>,
+}
+
+impl Kept {
+    /// Lets go of it: other attempts that are under way are cancelled. `true`: there may have been some.
+    pub(super) fn release(self, py: Python<'_>) -> bool {
+        drop(self.messages);
+        match self.attempts.map(|attempts| attempts.course) {
+            Some(Course::Hedge(hedge)) => {
+                hedge.cancel(py);
+                true
+            }
+            Some(Course::Retry(..)) | None => false,
+        }
+    }
 }
 
 /// What follows an attempt that has failed.
@@ -66,6 +94,19 @@ impl Replay {
         replay
     }
 
+    /// Whether an attempt that has ended like this is made again at once, because nobody has seen it.
+    pub(super) fn was_unseen(&mut self, outcome: &Outcome) -> bool {
+        match outcome.unseen {
+            Some(Unseen::NeverLeft) => true,
+            Some(Unseen::Refused) => self.refusals.is_first(),
+            None => false,
+        }
+    }
+
+    pub(super) fn is_committed(&self) -> bool {
+        self.is_committed
+    }
+
     pub(super) fn messages(&self) -> &[Py<PyBytes>] {
         &self.messages
     }
@@ -75,36 +116,59 @@ impl Attempts {
     /// What a call has whose method has a policy, unless its request is larger than what is kept.
     pub(super) fn new(rules: &Rules, channel: &Config, replay: &Replay) -> Option<Box<Self>> {
         let config = rules.attempts()?;
-        let retry = Retry::new(config.retry.as_ref()?);
+        let course = match &config.retry {
+            Some(policy) => Course::Retry(Retry::new(policy), None),
+            None => Course::Hedge(Hedge::new()),
+        };
         let fits = replay.bytes <= channel.retry_buffer_bytes;
-        fits.then(|| Box::new(Self { config: config.clone(), retry, due: None }))
+        fits.then(|| Box::new(Self { config: config.clone(), course }))
     }
 
     /// The next attempt begins.
     pub(super) fn begin(&mut self) {
-        self.due = None;
+        if let Course::Retry(_, due) = &mut self.course {
+            *due = None;
+        }
     }
 
-    /// When the next attempt begins, if the call backs off.
+    /// When the next attempt begins, if that is known.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.due
+        match &self.course {
+            Course::Retry(_, due) => *due,
+            Course::Hedge(hedge) => hedge.hedging.next_due(),
+        }
+    }
+
+    pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match &self.course {
+            Course::Retry(..) => Ok(()),
+            Course::Hedge(hedge) => hedge.traverse(visit),
+        }
     }
 }
 
 impl State {
     /// Attempts that have failed before the next one.
     pub(super) fn previous_attempts(&self) -> u32 {
-        self.attempts.as_ref().map_or(0, |attempts| attempts.retry.previous_attempts())
+        self.attempts.as_ref().map_or(0, |attempts| match &attempts.course {
+            Course::Retry(retry, _) => retry.previous_attempts(),
+            Course::Hedge(hedge) => hedge.hedging.previous_attempts(),
+        })
     }
 
-    fn backs_off(&self) -> bool {
-        self.attempts.as_ref().is_some_and(|attempts| attempts.due.is_some())
+    /// When the next attempt of a call begins that backs off.
+    pub(super) fn backs_off_until(&self) -> Option<Instant> {
+        match self.place {
+            Place::Pending { parked: true, .. } => self.attempts.as_ref()?.due(),
+            _ => None,
+        }
     }
 
     /// From now on what comes is the call's own. What was kept is to be dropped once the state is no longer borrowed.
-    pub(super) fn commit(&mut self) -> (Messages, Option<Box<Attempts>>) {
+    pub(super) fn commit(&mut self) -> Kept {
         self.replay.is_committed = true;
-        (std::mem::take(&mut self.replay.messages), self.attempts.take())
+        let messages = std::mem::take(&mut self.replay.messages);
+        Kept { messages, attempts: self.attempts.take() }
     }
 
     /// What follows an attempt that has ended like this.
@@ -113,12 +177,12 @@ impl State {
         if self.replay.is_committed || deadline.is_some_and(|deadline| deadline <= now) {
             return Next::Nothing;
         }
-        match outcome.unseen {
-            Some(Unseen::NeverLeft) => return Next::AtOnce,
-            Some(Unseen::Refused) if self.replay.refusals.is_first() => return Next::AtOnce,
-            _ => {}
+        if self.replay.was_unseen(outcome) {
+            return Next::AtOnce;
         }
-        let Some(Attempts { config, retry, due }) = self.attempts.as_deref_mut() else {
+        let Some(Attempts { config, course: Course::Retry(retry, due) }) =
+            self.attempts.as_deref_mut()
+        else {
             return Next::Nothing;
         };
         let Some(policy) = &config.retry else { return Next::Nothing };
@@ -138,42 +202,44 @@ impl State {
 }
 
 impl Call {
-    /// Keeps a request to send it again, if that may come to pass. Otherwise what is kept is no longer of use.
-    pub(super) fn keep(&self, py: Python<'_>, message: &Bound<'_, PyBytes>) {
+    /// Keeps a request to send it again, if that may come to pass. Otherwise what is kept is no longer of use. `true`: other
+    /// attempts are under way that are to have it, too.
+    pub(super) fn keep(&self, py: Python<'_>, message: &Bound<'_, PyBytes>) -> bool {
         let limit = self.loop_channel.get().config.retry_buffer_bytes;
-        let dropped = self.state.with(py, |state| {
+        let (dropped, has_rivals) = self.state.with(py, |state| {
             if state.replay.is_committed {
-                return None;
+                return (None, false);
             }
             state.replay.bytes += message.as_bytes().len();
             // A call that backs off takes one message too many: it is committed once that is sent.
-            if state.replay.bytes > limit && !state.backs_off() {
-                return Some(state.commit());
+            if state.replay.bytes > limit && state.backs_off_until().is_none() {
+                return (Some(state.commit()), false);
             }
             state.replay.messages.push(message.clone().unbind());
-            None
+            (None, state.attempts.is_some())
         });
-        drop(dropped);
+        dropped.map(|kept| kept.release(py));
+        has_rivals
     }
 
     /// Whether a request can be kept for the next attempt, because there is none now.
     pub(super) fn takes_in_backoff(&self, py: Python<'_>) -> bool {
         let limit = self.loop_channel.get().config.retry_buffer_bytes;
-        self.state.with(py, |state| state.backs_off() && state.replay.bytes < limit)
+        self.state.with(py, |state| state.backs_off_until().is_some() && state.replay.bytes < limit)
     }
 
     /// Sends on a connection what the call has sent before.
     pub(super) fn send_again(slf: &Bound<'_, Self>, link: &Bound<'_, ClientLink>, id: CallId) {
         let py = slf.py();
-        let is_there = || slf.get().active(py).is_some_and(|(own, at)| own.is(link) && at == id);
+        let is_there = || slf.get().state.with(py, |state| state.has_attempt(link, id));
         let limit = slf.get().loop_channel.get().config.retry_buffer_bytes;
-        let (messages, ended) = slf.get().state.with(py, |state| {
-            let messages = match state.replay.bytes > limit {
-                true => state.commit().0,
-                false => state.replay.messages.iter().map(|kept| kept.clone_ref(py)).collect(),
-            };
-            (messages, state.requests_ended)
+        let (messages, ended, committed) = slf.get().state.with(py, |state| {
+            let kept = state.replay.messages.iter().map(|kept| kept.clone_ref(py));
+            let messages: Messages = kept.collect();
+            let is_too_much = state.replay.bytes > limit;
+            (messages, state.requests_ended, is_too_much.then(|| state.commit()))
         });
+        committed.map(|kept| kept.release(py));
         for message in messages {
             // Sending may find the connection dead, and then there may be another attempt already.
             if !is_there() {
@@ -190,16 +256,23 @@ impl Call {
 
     /// Ends an attempt that found no connection, and the call with it, unless it is made again.
     pub(crate) fn attempt_failed(slf: &Bound<'_, Self>, status: Status) {
-        if let Some(outcome) = Self::try_again(slf, Outcome::local(status)) {
+        if let Some(outcome) = Self::try_again(slf, None, Outcome::local(status)) {
             Self::fail(slf, outcome.status);
         }
     }
 
     /// Makes a call again whose attempt has failed, at once or later. Otherwise the outcome, which is the call's, is given
     /// back.
-    pub(super) fn try_again(slf: &Bound<'_, Self>, outcome: Outcome) -> Option<Outcome> {
+    pub(super) fn try_again(
+        slf: &Bound<'_, Self>,
+        attempt: Option<(&Bound<'_, ClientLink>, CallId)>,
+        outcome: Outcome,
+    ) -> Option<Outcome> {
         let py = slf.py();
         let me = slf.get();
+        if me.state.with(py, |state| state.hedge().is_some()) {
+            return Self::hedge_failed(slf, attempt, outcome);
+        }
         let config = &me.loop_channel.get().config;
         let (next, before) = me.state.with(py, |state| {
             let next = state.next(me.deadline, &outcome, config);
@@ -256,7 +329,10 @@ impl Call {
     }
 }
 
-fn with_throttle<R>(channel: &Config, with: impl FnOnce(Option<&mut Throttle>) -> R) -> R {
+pub(super) fn with_throttle<R>(
+    channel: &Config,
+    with: impl FnOnce(Option<&mut Throttle>) -> R,
+) -> R {
     let throttle = channel.throttle.as_ref().map(Mutex::lock);
     with(throttle.map(|throttle| throttle.unwrap_or_else(PoisonError::into_inner)).as_deref_mut())
 }

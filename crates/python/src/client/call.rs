@@ -221,13 +221,18 @@ impl Call {
         self.wake(py, |wait| wait == Wait::Started);
     }
 
-    pub(crate) fn on_headers(&self, py: Python<'_>, metadata: Metadata) {
+    pub(crate) fn on_headers(&self, link: &Bound<'_, ClientLink>, id: CallId, metadata: Metadata) {
+        let py = link.py();
         let kept = self.state.with(py, |state| {
-            state.initial = Some(metadata);
-            state.commit()
+            state.choose(link, id).then(|| {
+                state.initial = Some(metadata);
+                state.commit()
+            })
         });
-        drop(kept);
-        self.wake(py, |wait| wait == Wait::Headers);
+        let Some(kept) = kept else { return };
+        // Who reads waits for what was the foremost attempt till now.
+        let had_rivals = kept.release(py);
+        self.wake(py, |wait| wait == Wait::Headers || had_rivals);
     }
 
     pub(crate) fn on_readable(&self, py: Python<'_>) {
@@ -241,14 +246,18 @@ impl Call {
     /// The call has ended on its connection. A unary response has been taken off it, and nothing is left there.
     pub(crate) fn on_ended(
         slf: &Bound<'_, Self>,
+        (link, id): (&Bound<'_, ClientLink>, CallId),
         initial: Option<Metadata>,
         mut outcome: Outcome,
         response: Option<Next<Message>>,
     ) {
         let py = slf.py();
+        if !slf.get().state.with(py, |state| state.has_attempt(link, id)) {
+            return;
+        }
         slf.get().account(py, &outcome);
         if !outcome.status.is_ok() {
-            match Self::try_again(slf, outcome) {
+            match Self::try_again(slf, Some((link, id)), outcome) {
                 Some(final_one) => outcome = final_one,
                 None => return,
             }
@@ -261,6 +270,7 @@ impl Call {
         }
         let unary = slf.get().has_unary_response();
         let dropped = slf.get().state.with(py, |state| {
+            state.choose(link, id);
             if state.initial.is_none() {
                 state.initial = initial;
             }
@@ -280,6 +290,12 @@ impl Call {
     /// Ends the call with a status of our own; it is told to its server by resetting the stream.
     pub(crate) fn fail(slf: &Bound<'_, Self>, status: Status) {
         let outcome = Outcome::local(status);
+        Self::leave(slf);
+        Self::end(slf, outcome, false);
+    }
+
+    /// Ends the call as its last attempt has ended.
+    pub(super) fn end_with(slf: &Bound<'_, Self>, outcome: Outcome) {
         Self::leave(slf);
         Self::end(slf, outcome, false);
     }
@@ -306,7 +322,7 @@ impl Call {
             .get()
             .state
             .with(py, |state| (std::mem::replace(&mut state.place, Place::Over), state.commit()));
-        drop(kept);
+        kept.release(py);
         match place {
             Place::Active(link, id) => ClientLink::forget(link.bind(py), id),
             Place::Pending { timer, parked } => {
@@ -330,7 +346,7 @@ impl Call {
             Some((state.request_task.take(), state.commit()))
         });
         let Some((request_task, kept)) = ended else { return };
-        drop(kept);
+        kept.release(py);
         if let Some(task) = request_task {
             // It may be about to send: cancelling a task that is done does nothing.
             let _ = task.call_method0(py, intern!(py, "cancel"));
@@ -395,10 +411,12 @@ impl Drop for Call {
         if self.state.get_mut().is_done() {
             return;
         }
-        let place = std::mem::replace(&mut self.state.get_mut().place, Place::Over);
+        let state = self.state.get_mut();
+        let (place, kept) = (std::mem::replace(&mut state.place, Place::Over), state.commit());
         // A finalizer may run while an exception is on its way: it must not get lost.
         Python::try_attach(|py| {
             let pending = PyErr::take(py);
+            kept.release(py);
             match place {
                 Place::Active(link, id) => ClientLink::forget(link.bind(py), id),
                 Place::Pending { timer, parked } => {
@@ -507,6 +525,7 @@ impl Call {
         self.method.traverse(&visit)?;
         self.state.traverse(|state| {
             state.request.method.traverse(&visit)?;
+            state.attempts.as_ref().map_or(Ok(()), |attempts| attempts.traverse(&visit))?;
             match &state.place {
                 Place::Active(link, _) => visit.call(link)?,
                 Place::Pending { timer, .. } => {

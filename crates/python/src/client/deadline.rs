@@ -17,18 +17,29 @@ impl Call {
         let now = Instant::now();
         let has_come = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         let (spent, is_due) = slf.get().state.with(py, |state| {
-            let Place::Pending { timer, .. } = &mut state.place else { return (None, None) };
-            let due = state.attempts.as_ref().and_then(|attempts| attempts.due());
-            (timer.take(), Some(has_come(due)))
+            let is_due = has_come(state.backs_off_until());
+            match &mut state.place {
+                Place::Pending { timer, .. } => (timer.take(), Some(is_due)),
+                Place::Active(..) | Place::Over => (None, None),
+            }
         });
         drop(spent);
         match is_due {
-            None => Ok(()),
+            None => {
+                Self::begin_rivals(slf);
+                Ok(())
+            }
             Some(_) if has_come(slf.get().deadline) => {
                 Self::fail(slf, Status::new(Code::DeadlineExceeded, "Deadline Exceeded"));
                 Ok(())
             }
-            Some(true) => LoopChannel::submit(slf),
+            Some(true) => match slf.get().given_up(py) {
+                Some(outcome) => {
+                    Self::end_with(slf, outcome);
+                    Ok(())
+                }
+                None => LoopChannel::submit(slf),
+            },
             Some(false) => Self::arm(slf),
         }
     }
@@ -36,10 +47,10 @@ impl Call {
     /// Sets the timer of a pending call, if there is something to set it for.
     pub(crate) fn arm(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
-        let due = slf.get().state.with(py, |state| state.attempts.as_ref()?.due());
+        let due = slf.get().state.with(py, |state| state.backs_off_until());
         let Some(at) = due.into_iter().chain(slf.get().deadline).min() else { return Ok(()) };
         let delay = at.saturating_duration_since(Instant::now());
-        let callback = Bound::new(py, Deadline(CallRef::new(slf)?))?;
+        let callback = Bound::new(py, Deadline::new(CallRef::new(slf)?))?;
         let handle = slf.get().loop_channel.get().call_later(py, delay, callback.as_any())?;
         let before = slf.get().state.with(py, |state| match &mut state.place {
             Place::Pending { timer, .. } => timer.replace(handle),
@@ -52,7 +63,13 @@ impl Call {
 
 /// The timer's callback. It keeps a stream of responses no more than its connection would: see [`CallRef`].
 #[pyclass(frozen, module = "oxgrpc._native", name = "Deadline")]
-struct Deadline(CallRef);
+pub(super) struct Deadline(CallRef);
+
+impl Deadline {
+    pub(super) fn new(call: CallRef) -> Self {
+        Self(call)
+    }
+}
 
 #[pymethods]
 impl Deadline {

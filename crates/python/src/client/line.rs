@@ -61,6 +61,7 @@ impl LoopChannel {
                     let call = Call::create(slf, request, message, place, style)?;
                     link.get().attach(py, id, CallRef::new(&call)?);
                     ClientLink::flush_call(&link);
+                    Call::attempt_began(&call);
                     return Ok(call);
                 }
                 Err(StartError::Failed(status)) => {
@@ -187,6 +188,7 @@ impl LoopChannel {
             Call::send_again(call, link, id);
         }
         ClientLink::flush_call(link);
+        Call::attempt_began(call);
         Ok(())
     }
 

@@ -79,11 +79,11 @@ pub(crate) struct ClientLink {
 
 /// What an event means to a call. It is collected while the engine is borrowed, and carried out after.
 enum Action {
-    Headers(CallRef, Metadata),
+    Headers(CallRef, CallId, Metadata),
     Readable(CallRef),
     Writable(CallRef),
     /// The response, if it is the only one, has been taken out already.
-    Ended(CallRef, Option<Metadata>, Outcome, Option<Next<Message>>),
+    Ended(CallRef, CallId, Option<Metadata>, Outcome, Option<Next<Message>>),
     Settings,
     Lost,
     GoAway(ErrorCode, String),
@@ -255,7 +255,7 @@ impl ClientLink {
                 while let Some(event) = engine.next_event() {
                     actions.extend(match event {
                         ClientEvent::Headers(id) => at(calls, id).and_then(|call| {
-                            Some(Action::Headers(call, engine.take_initial_metadata(id)?))
+                            Some(Action::Headers(call, id, engine.take_initial_metadata(id)?))
                         }),
                         ClientEvent::Readable(id) => at(calls, id).map(Action::Readable),
                         ClientEvent::Writable(id) => at(calls, id).map(Action::Writable),
@@ -270,7 +270,7 @@ impl ClientLink {
                                 }
                                 CallRef::Weak(_) => None,
                             };
-                            Some(Action::Ended(call, initial, outcome, response))
+                            Some(Action::Ended(call, id, initial, outcome, response))
                         }),
                         ClientEvent::Settings => Some(Action::Settings),
                         ClientEvent::Lost => Some(Action::Lost),
@@ -305,9 +305,9 @@ impl Driven for ClientLink {
         let mut ended = false;
         for action in me.collect(py) {
             match action {
-                Action::Headers(call, metadata) => {
+                Action::Headers(call, id, metadata) => {
                     if let Some(call) = call.upgrade(py) {
-                        call.get().on_headers(py, metadata);
+                        call.get().on_headers(slf, id, metadata);
                     }
                 }
                 Action::Readable(call) => {
@@ -320,10 +320,10 @@ impl Driven for ClientLink {
                         call.get().on_writable(py);
                     }
                 }
-                Action::Ended(call, initial, outcome, response) => {
+                Action::Ended(call, id, initial, outcome, response) => {
                     ended = true;
                     if let Some(call) = call.upgrade(py) {
-                        Call::on_ended(&call, initial, outcome, response);
+                        Call::on_ended(&call, (slf, id), initial, outcome, response);
                     }
                 }
                 Action::Settings => LoopChannel::established(me.loop_channel.bind(py), slf),

@@ -8,6 +8,7 @@ mod connecting;
 mod credentials;
 mod deadline;
 mod dns;
+mod hedge;
 mod iteration;
 mod line;
 mod link;

@@ -195,11 +195,15 @@ impl CallOperation {
         let the_call = call.get();
         let message = Self::serialize(call, request)?;
         // Before it is sent: that may find the connection dead, and then it belongs to what is sent again.
-        the_call.keep(py, &message);
-        ClientLink::send_message(link.bind(py), *id, &message).map_err(|status| {
+        let has_rivals = the_call.keep(py, &message);
+        let turn = ClientLink::send_message(link.bind(py), *id, &message).map_err(|status| {
             Call::fail(call, status);
             the_call.error(py).unwrap_or_else(|| already_finished(py))
-        })
+        })?;
+        if has_rivals {
+            Call::send_to_rivals(call, &message);
+        }
+        Ok(turn)
     }
 
     pub(crate) fn serialize<'py>(
@@ -238,8 +242,8 @@ impl CallOperation {
         }
         let Some(way) = Self::way_to_write(me, call)? else { return Ok(Polled::Wait) };
         call.get().state.with(py, |state| state.requests_ended = true);
-        if let Way::Link((link, id)) = way {
-            ClientLink::half_close(link.bind(py), id);
+        if let Way::Link(_) = way {
+            Call::half_close(call);
         }
         Ok(Polled::Ready(py.None()))
     }

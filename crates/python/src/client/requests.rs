@@ -1,7 +1,6 @@
 //! The task that sends the messages of a request iterator.
 
 use super::call::{CANCELLED_LOCALLY, Call, Wait};
-use super::link::ClientLink;
 use super::operation::CallOperation;
 use crate::awaitable::{Awaitable, Operation, Polled};
 use crate::gil::GilCell;
@@ -71,9 +70,7 @@ impl RequestTask {
     fn finish(&self, py: Python<'_>) {
         let Some(call) = self.upgrade(py) else { return };
         call.get().state.with(py, |state| state.requests_ended = true);
-        if let Some((link, id)) = call.get().active(py) {
-            ClientLink::half_close(link.bind(py), id);
-        }
+        Call::half_close(&call);
     }
 
     /// The iterator has raised, or the task is cancelled: the call cannot come to a good end.
