@@ -10,6 +10,7 @@ import asyncio
 import gc
 import inspect
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -33,7 +34,12 @@ LOOPS = _loop_factories()
 
 
 def pytest_sessionstart() -> None:
-    """Lets each kind of loop open what it keeps for the process's lifetime, before anything is counted."""
+    """Lets each kind of loop open what it keeps for the process's lifetime, before anything is counted.
+
+    A shell that runs the tests in the background has them ignore SIGINT, and the programs that they start would, too.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for factory in LOOPS.values():
         loop = factory()
         loop.run_until_complete(asyncio.sleep(0))
