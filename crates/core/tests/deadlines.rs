@@ -32,6 +32,17 @@ fn a_clients_call_ends_when_its_deadline_has_come() {
 }
 
 #[test]
+fn a_server_that_gives_up_at_the_deadline_may_be_heard_before_the_timer() {
+    for (milliseconds, code) in [(99, Code::Cancelled), (100, Code::DeadlineExceeded)] {
+        let mut client = Client::new();
+        let call = client.start_with(&Metadata::new(), ms(100)).unwrap();
+        client.clock.advance(milliseconds);
+        client.send(reset(1, 8));
+        assert_eq!(client.status(call).0, code);
+    }
+}
+
+#[test]
 fn a_client_whose_deadline_is_over_sends_nothing() {
     let mut client = Client::new();
     let now = client.clock.now();

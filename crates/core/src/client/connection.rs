@@ -42,6 +42,19 @@ struct Side {
     responses: u8,
     /// How much the transport takes before the call's first octet.
     begins_at: u64,
+    deadline: Option<Instant>,
+}
+
+impl Side {
+    /// What a reset says. A server that gives a call up at its deadline may be heard before our own timer: then it was the
+    /// deadline, as in grpc-core.
+    fn reset_status(&self, code: ErrorCode, now: Instant) -> Status {
+        if code == ErrorCode::CANCEL && self.deadline.is_some_and(|deadline| deadline <= now) {
+            return deadline_exceeded();
+        }
+        let text = format!("Received RST_STREAM with error code {}", code.0);
+        Status::new(Code::from_reset(code), text)
+    }
 }
 
 /// Header lists that are kept. A program has fewer methods; a proxy may have any number of them.
@@ -148,6 +161,7 @@ impl<B: MessageBuffer> ClientConnection<B> {
                 unary_response: request.unary_response,
                 responses: 0,
                 begins_at,
+                deadline: request.deadline,
             },
         );
         if let Some(call) = self.transport.get_mut(id) {
@@ -375,12 +389,11 @@ impl<B: MessageBuffer> Engine for ClientConnection<B> {
                     self.transport.http.recycle(fields);
                 }
                 Event::Reset { tag, code } => {
-                    if let Some((id, _)) = self.transport.by_tag(tag) {
+                    if let Some((id, call)) = self.transport.by_tag(tag) {
+                        let status = call.side.reset_status(code, now);
                         let outcome = match code {
-                            ErrorCode::REFUSED_STREAM => {
-                                Outcome::unseen(reset_status(code), Unseen::Refused)
-                            }
-                            _ => Outcome::local(reset_status(code)),
+                            ErrorCode::REFUSED_STREAM => Outcome::unseen(status, Unseen::Refused),
+                            _ => Outcome::local(status),
                         };
                         self.end_with(id, outcome);
                     }
@@ -432,9 +445,4 @@ fn not_one_response(count: &str) -> Status {
 
 fn deadline_exceeded() -> Status {
     Status::new(Code::DeadlineExceeded, "Deadline Exceeded")
-}
-
-fn reset_status(code: ErrorCode) -> Status {
-    let text = format!("Received RST_STREAM with error code {}", code.0);
-    Status::new(Code::from_reset(code), text)
 }
