@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,18 +10,16 @@ import pytest
 
 import echo
 import oxgrpc as grpc
+from attempts import KINDS, RESPONSES, responses, service_config, start
 from oxgrpc import aio
 
 Code = grpc.StatusCode
-KINDS = ("UnaryUnary", "UnaryStream", "StreamUnary", "StreamStream")
-REQUESTS = [b"2", b"second", b"third"]
 
 
 def options(*more: tuple[str, Any], throttling: Any = None, **policy: Any) -> list[tuple[str, Any]]:
     """A channel's options with a hedging policy for all methods: all attempts begin at once."""
     default = {"maxAttempts": 3, "nonFatalStatusCodes": ["UNAVAILABLE"]}
-    config = {"methodConfig": [{"name": [{}], "hedgingPolicy": {**default, **policy}}], "retryThrottling": throttling}
-    return [("grpc.service_config", json.dumps(config)), *more]
+    return [service_config({"hedgingPolicy": {**default, **policy}}, throttling), *more]
 
 
 class Attempts:
@@ -88,28 +85,6 @@ class Attempts:
             StreamUnary=self.stream_unary,
             StreamStream=self.stream_stream,
         )
-
-
-def start(service: echo.Service, kind: str, **more: Any) -> Any:
-    methods = {
-        "UnaryUnary": service.unary_unary,
-        "UnaryStream": service.unary_stream,
-        "StreamUnary": service.stream_unary,
-        "StreamStream": service.stream_stream,
-    }
-    return methods[kind](REQUESTS[0] if kind.startswith("Unary") else iter(REQUESTS), **more)
-
-
-RESPONSES = {
-    "UnaryUnary": [b"2"],
-    "UnaryStream": [b"0", b"1"],
-    "StreamUnary": [b"2secondthird"],
-    "StreamStream": REQUESTS,
-}
-
-
-async def responses(kind: str, call: Any) -> list[bytes]:
-    return [await call] if kind.endswith("Unary") else [response async for response in call]
 
 
 @pytest.mark.parametrize("kind", KINDS)

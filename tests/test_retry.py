@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -12,11 +11,10 @@ import pytest
 
 import echo
 import oxgrpc as grpc
+from attempts import KINDS, RESPONSES, responses, service_config, start
 from oxgrpc import aio
 
 Code = grpc.StatusCode
-KINDS = ("UnaryUnary", "UnaryStream", "StreamUnary", "StreamStream")
-REQUESTS = [b"2", b"second", b"third"]
 
 
 def options(*more: tuple[str, Any], throttling: Any = None, **policy: Any) -> list[tuple[str, Any]]:
@@ -28,8 +26,7 @@ def options(*more: tuple[str, Any], throttling: Any = None, **policy: Any) -> li
         "backoffMultiplier": 1,
         "retryableStatusCodes": ["UNAVAILABLE"],
     }
-    config = {"methodConfig": [{"name": [{}], "retryPolicy": {**default, **policy}}], "retryThrottling": throttling}
-    return [("grpc.service_config", json.dumps(config)), *more]
+    return [service_config({"retryPolicy": {**default, **policy}}, throttling), *more]
 
 
 LONG = {"initialBackoff": "100s", "maxBackoff": "100s"}
@@ -87,28 +84,6 @@ class Flaky:
                 **handlers,
             },
         )
-
-
-def start(service: echo.Service, kind: str, **more: Any) -> Any:
-    methods = {
-        "UnaryUnary": service.unary_unary,
-        "UnaryStream": service.unary_stream,
-        "StreamUnary": service.stream_unary,
-        "StreamStream": service.stream_stream,
-    }
-    return methods[kind](REQUESTS[0] if kind.startswith("Unary") else iter(REQUESTS), **more)
-
-
-RESPONSES = {
-    "UnaryUnary": [b"2"],
-    "UnaryStream": [b"0", b"1"],
-    "StreamUnary": [b"2secondthird"],
-    "StreamStream": REQUESTS,
-}
-
-
-async def responses(kind: str, call: Any) -> list[bytes]:
-    return [await call] if kind.endswith("Unary") else [response async for response in call]
 
 
 @pytest.mark.parametrize("kind", KINDS)
