@@ -1,0 +1,11 @@
+//! The gateway: one door to registered gRPC backends, to per-service state and to pub/sub.
+//!
+//! It is an ordinary Rust service on tonic and axum, not on oxgrpc's own engine, so that each test of the Python client is also
+//! a test against a second implementation of gRPC. [`Gateway::start`] serves gRPC on one port and REST, gRPC-Web and the
+//! console on another; [`state`] and [`pubsub`] each have an embedded engine and one that several gateways share.
+
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod pubsub;
+pub mod state;
