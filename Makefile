@@ -11,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 
-.PHONY: help run test test-rust test-python check bench peer-suite interop wheel clean
+.PHONY: help run test test-rust test-python check bench peer-suite interop conformance wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -51,6 +51,10 @@ peer-suite: $(VENV)/dev $(GRPCIO_VENV)/stamp $(SUITE_VENV)/stamp ## grpcio's own
 
 interop: $(VENV)/dev $(GRPCIO_VENV)/stamp ## grpc's interop cases with grpcio, tonic, grpc-js, grpc-go and grpc-java
 	$(VENV)/bin/python -m conformance.interop --compiler $(GRPCIO_VENV)/bin/python $(INTEROP)
+
+conformance: $(VENV)/dev $(GRPCIO_VENV)/stamp ## connectrpc's conformance suite; RATCHET=1 compares with the table and writes nothing
+	$(VENV)/bin/python -m conformance.connect --compiler $(GRPCIO_VENV)/bin/python \
+		$(if $(RATCHET),--ratchet) $(CONFORMANCE)
 
 wheel: $(VENV)/stamp ## build a release wheel in dist/
 	$(VENV)/bin/maturin build --release --out dist

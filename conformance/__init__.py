@@ -1,1 +1,1 @@
-"""Measures oxgrpc by what others wrote: grpcio's own tests, and grpc's interop cases with other implementations."""
+"""Measures oxgrpc by what others wrote: grpcio's own tests, grpc's interop cases and connectrpc's conformance suite."""

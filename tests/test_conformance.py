@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from conformance.connect import runner as connect  # noqa: E402
 from conformance.interop import ports  # noqa: E402
 from conformance.suite import process, table  # noqa: E402
 
@@ -76,3 +77,52 @@ def test_the_port_of_a_process_is_found() -> None:
     if socket.has_dualstack_ipv6():
         with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as server:
             assert ports.listening(os.getpid()) == server.getsockname()[1]
+
+
+SUITE_OUTPUT = """
+Computed 4 test case permutation(s) across 1 server configuration(s).
+Sending request for "Basic/HTTPVersion:2/TLS:false/unary/success"...
+Sending request for "Basic/HTTPVersion:2/TLS:true/unary/success"...
+Received response for "Basic/HTTPVersion:2/TLS:true/unary/success"...
+Sending request for "Odd/HTTPVersion:2/TLS:false/codec"...
+Sending request for "Odd/HTTPVersion:2/TLS:true/codec"...
+FAILED: Basic/HTTPVersion:2/TLS:false/unary/success:
+\texpecting an error but received none: FAILED
+INFO: Odd/HTTPVersion:2/TLS:false/codec failed (as expected):
+\texpecting an error but received none
+FAILED: Odd/HTTPVersion:2/TLS:true/codec was expected to fail but did not
+
+Total cases: 4
+1 passed, 2 failed
+"""
+
+
+def test_the_suites_output_is_read_and_checked_against_its_own_count() -> None:
+    assert connect.read_outcomes(SUITE_OUTPUT) == {
+        "Basic/HTTPVersion:2/TLS:false/unary/success": connect.FAILED,
+        "Basic/HTTPVersion:2/TLS:true/unary/success": connect.PASSED,
+        "Odd/HTTPVersion:2/TLS:false/codec": connect.KNOWN,
+        "Odd/HTTPVersion:2/TLS:true/codec": connect.FAILED,
+    }
+    with pytest.raises(RuntimeError, match="Total cases: 5"):
+        connect.read_outcomes(SUITE_OUTPUT.replace("cases: 4", "cases: 5"))
+    with pytest.raises(RuntimeError, match="could not be run"):
+        connect.read_outcomes(SUITE_OUTPUT + "Another 3 could not be run due to client timing out.\n")
+    with pytest.raises(RuntimeError, match="has not counted"):
+        connect.read_outcomes("panic: runtime error")
+
+
+@pytest.mark.parametrize("go", ["absent", "without a proxy", "with a proxy that lacks the module"])
+def test_a_suite_that_cannot_be_built_says_why(go: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {
+        "without a proxy": "dial tcp 127.0.0.1:1: connect: connection refused",
+        "with a proxy that lacks the module": "404 Not Found",
+    }
+    if go in said:
+        (tmp_path / "go").write_text(f"#!/bin/sh\necho '{said[go]}'\nexit 1\n")
+        (tmp_path / "go").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/nowhere" if go == "absent" else f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(connect, "WORK", tmp_path / "work")
+    with pytest.raises(connect.Unobtainable, match=said.get(go, "not on this machine")) as raised:
+        connect.obtain(Path(sys.executable))
+    assert raised.value.proxy_is_unreachable == (go == "without a proxy")

@@ -11,20 +11,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..program import ROOT, started
+from ..stack import STACKS, generate, program_environment
 from . import certificates
 from .certificates import Certificates
-from .peers import ROOT, WORK, Peer, Python, generate, peers
+from .peers import HERE, WORK, Peer, Python, peers
 from .ports import listening
 
 TABLE = ROOT / "conformance/interop.json"
@@ -58,34 +56,12 @@ class Row:
         log = LOGS / f"{self.client.name}-{self.server.name}-{self.security}.log"
         outcomes = {}
         with open(log, "wb") as output:
-            async with _started(self.server.server(self.tls), environment, output.fileno()) as server:
+            async with started(self.server.server(self.tls), environment, output.fileno()) as server:
                 port = await _port(server)
                 for case in CASES:
                     command = self.client.client(port, case, self.tls)
                     outcomes[case] = await _outcome(command, environment) if port else "no server"
         return outcomes
-
-
-@contextlib.asynccontextmanager
-async def _started(
-    command: list[str], environment: dict[str, str], output: int
-) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A process that ends, with all that it started, when the block does."""
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        cwd=ROOT,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
 
 
 async def _port(server: asyncio.subprocess.Process) -> int:
@@ -100,7 +76,7 @@ async def _port(server: asyncio.subprocess.Process) -> int:
 
 
 async def _outcome(command: list[str], environment: dict[str, str]) -> str:
-    async with _started(command, environment, subprocess.PIPE) as client:
+    async with started(command, environment, subprocess.PIPE) as client:
         try:
             said, _ = await asyncio.wait_for(client.communicate(), CASE_SECONDS)
         except asyncio.TimeoutError:
@@ -132,12 +108,11 @@ def main() -> int:
     parser.add_argument("--compiler", type=Path, required=True, help="a Python with grpcio and grpcio-tools")
     parser.add_argument("--only", default="", help="names of peers")
     parser.add_argument("--security", default="plain,tls")
-    parser.add_argument("--ours", choices=("oxgrpc", "grpcio"), default="oxgrpc")
+    parser.add_argument("--ours", choices=STACKS, default="oxgrpc")
     options = parser.parse_args()
 
     LOGS.mkdir(parents=True, exist_ok=True)
-    environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-    environment["PYTHONPATH"] = str(generate(options.compiler.absolute()))
+    programs = program_environment(generate(options.compiler.absolute(), HERE, ["test.proto"], WORK / "generated"))
     secured: dict[str, Certificates | None] = {}
     if "plain" in options.security:
         secured["plain"] = None
@@ -163,7 +138,7 @@ def main() -> int:
         for client, server in ((ours, peer), (peer, ours))
         for tls in secured.values()
     ]
-    results = asyncio.run(run(rows, environment))
+    results = asyncio.run(run(rows, programs))
     failed = sum(outcome != PASSED for outcomes in results for outcome in outcomes.values())
     print(f"{len(rows) * len(CASES) - failed} of {len(rows) * len(CASES)} passed; logs: {LOGS.relative_to(ROOT)}")
     if options.ours == "oxgrpc" and not options.only:

@@ -14,10 +14,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
+from ..program import ROOT
 from .certificates import SERVER_NAME, Certificates
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 WORK = ROOT / "build/interop"
 
 
@@ -184,12 +184,3 @@ def _official(port: int, case: str, tls: Certificates | None) -> list[str]:
 def peers(compiler: Path) -> list[Peer]:
     """All of them. ``compiler`` is a Python with grpcio and grpcio-tools."""
     return [Python("grpcio", compiler), Tonic(compiler), GrpcJs(), GrpcGo(), GrpcJava()]
-
-
-def generate(compiler: Path) -> Path:
-    """The directory of what grpcio-tools makes of the proto, for the Python programs."""
-    generated = WORK / "generated"
-    generated.mkdir(parents=True, exist_ok=True)
-    places = (f"-I{HERE}", f"--python_out={generated}", f"--grpc_python_out={generated}")
-    subprocess.run([compiler, "-m", "grpc_tools.protoc", *places, "test.proto"], check=True)
-    return generated

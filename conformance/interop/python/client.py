@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from .stack import load
+from ...stack import STACKS, load
 
 STATUS_MESSAGE = "test status message"
 SPECIAL_MESSAGE = "\t\ntest with whitespace\r\nand Unicode BMP ☺ and non-BMP 😈\t\n"
@@ -148,14 +148,14 @@ class Cases:
 
 async def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("stack", choices=("oxgrpc", "grpcio"))
+    parser.add_argument("stack", choices=STACKS)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--case", required=True)
     parser.add_argument("--ca", type=Path)
     parser.add_argument("--server-name")
     options = parser.parse_args()
 
-    grpc, messages, services = load(options.stack)
+    grpc, messages, services = load(options.stack, "test")
     target = f"127.0.0.1:{options.port}"
     if options.ca is None:
         channel = grpc.aio.insecure_channel(target)

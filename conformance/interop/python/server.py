@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from .stack import load
+from ...stack import STACKS, load
 
 INITIAL = "x-grpc-test-echo-initial"
 TRAILING = "x-grpc-test-echo-trailing-bin"
@@ -67,12 +67,12 @@ class TestService:
 
 async def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("stack", choices=("oxgrpc", "grpcio"))
+    parser.add_argument("stack", choices=STACKS)
     parser.add_argument("--cert", type=Path)
     parser.add_argument("--key", type=Path)
     options = parser.parse_args()
 
-    grpc, messages, services = load(options.stack)
+    grpc, messages, services = load(options.stack, "test")
     # The methods that are not ours are the generated class's, which answers UNIMPLEMENTED.
     service = type("Service", (TestService, services.TestServiceServicer), {})(grpc, messages)
     server = grpc.aio.server()
