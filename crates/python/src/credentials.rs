@@ -5,83 +5,14 @@ use crate::gil::GilCell;
 use crate::names::names;
 use crate::settings::default_roots_file;
 use oxgrpc_io::{
-    Address, ClientTls, Identity, Roots, ServerTls, SessionCache, Socket, Stream, TlsError,
+    ChannelSecurity, ClientTls, Identity, Local, Roots, ServerTls, SessionCache, Socket, Stream,
+    TlsError,
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use std::io;
 use std::sync::OnceLock;
-
-/// Which peers are local to `local_channel_credentials` and `local_server_credentials`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Local {
-    Unix,
-    Loopback,
-}
-
-impl Local {
-    fn new(is_unix: bool) -> Self {
-        if is_unix { Self::Unix } else { Self::Loopback }
-    }
-
-    /// Refuses a peer on another machine, or by another kind of socket than was asked for.
-    fn check(self, peer: &Address) -> io::Result<()> {
-        let (is_local, kind) = match self {
-            Self::Unix => (!matches!(peer, Address::Tcp(_)), "Unix sockets"),
-            Self::Loopback => {
-                let is_loopback = matches!(peer, Address::Tcp(tcp) if tcp.ip().is_loopback());
-                (is_loopback, "loopback addresses")
-            }
-        };
-        if is_local {
-            return Ok(());
-        }
-        let text = format!("local credentials of this type are for {kind} only");
-        Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
-    }
-}
-
-/// How a channel's connections are secured.
-#[derive(Clone, Debug, Default)]
-pub(crate) enum ChannelSecurity {
-    #[default]
-    Insecure,
-    Local(Local),
-    Tls(ClientTls),
-}
-
-impl ChannelSecurity {
-    /// Makes a stream of a connected socket whose other end has to be `host`.
-    pub(crate) fn secure(&self, socket: Socket, host: &str) -> io::Result<Stream> {
-        match self {
-            Self::Insecure => Ok(socket.into()),
-            Self::Local(local) => local.check(socket.peer()).map(|()| socket.into()),
-            Self::Tls(tls) => tls.connect(socket, host),
-        }
-    }
-
-    /// The same, which goes on with sessions from a cache, if it is TLS.
-    pub(crate) fn with_sessions(&self, cache: &SessionCache) -> Self {
-        match self {
-            Self::Tls(tls) => Self::Tls(tls.with_sessions(cache)),
-            other => other.clone(),
-        }
-    }
-
-    /// `:scheme`. Local credentials do not encrypt.
-    pub(crate) fn scheme(&self) -> &'static str {
-        match self {
-            Self::Tls(_) => "https",
-            Self::Insecure | Self::Local(_) => "http",
-        }
-    }
-
-    /// Whether it is safe to send tokens.
-    pub(crate) fn is_secure(&self) -> bool {
-        !matches!(self, Self::Insecure)
-    }
-}
 
 /// [`ChannelSecurity`] as an object.
 #[pyclass(frozen, module = "oxgrpc._native", name = "ChannelSecurity")]
@@ -91,7 +22,7 @@ pub(crate) struct PyChannelSecurity(pub(crate) ChannelSecurity);
 impl PyChannelSecurity {
     #[staticmethod]
     fn local(is_unix: bool) -> Self {
-        Self(ChannelSecurity::Local(Local::new(is_unix)))
+        Self(ChannelSecurity::Local(local(is_unix)))
     }
 
     /// TLS. Without `roots` it is the system that says whom to trust, or the file that the environment names.
@@ -137,6 +68,10 @@ impl PySessionCache {
     fn new(capacity: usize) -> Self {
         Self(SessionCache::new(capacity))
     }
+}
+
+fn local(is_unix: bool) -> Local {
+    if is_unix { Local::Unix } else { Local::Loopback }
 }
 
 fn invalid(error: TlsError) -> PyErr {
@@ -224,7 +159,7 @@ impl ServerSecurity {
 
     #[staticmethod]
     fn local(is_unix: bool) -> Self {
-        Self(PortSecurity::Local(Local::new(is_unix)))
+        Self(PortSecurity::Local(local(is_unix)))
     }
 
     #[staticmethod]
@@ -287,7 +222,7 @@ impl ServerSecurity {
     pub(crate) fn secure(&self, py: Python<'_>, socket: Socket) -> io::Result<Stream> {
         match &self.0 {
             PortSecurity::Insecure => Ok(socket.into()),
-            PortSecurity::Local(local) => local.check(socket.peer()).map(|()| socket.into()),
+            PortSecurity::Local(local) => local.secure(socket),
             PortSecurity::Tls(tls) => tls.accept(socket),
             PortSecurity::Dynamic { current, .. } => {
                 let tls = current.with(py, |tls| tls.clone());

@@ -6,7 +6,6 @@
 
 use crate::awaitable::Awaitable;
 use crate::gil::GilCell;
-use crate::link::AnyLink;
 use crate::names::{names, raised};
 use crate::settings::settings;
 use pyo3::exceptions::{PyAttributeError, PyException};
@@ -29,11 +28,24 @@ pub(crate) enum Ready {
     Call(Py<PyAny>, Py<PyAny>),
 }
 
+/// A connection with something to write, of whichever kind.
+pub(crate) struct Dirty {
+    link: Py<PyAny>,
+    flush: fn(&Bound<'_, PyAny>),
+}
+
+impl Dirty {
+    /// Pairs a connection with the function that writes its output.
+    pub(crate) fn new(link: Py<PyAny>, flush: fn(&Bound<'_, PyAny>)) -> Self {
+        Self { link, flush }
+    }
+}
+
 #[derive(Default)]
 struct State {
     ready: VecDeque<Ready>,
     /// Connections with something to write.
-    dirty: Vec<AnyLink>,
+    dirty: Vec<Dirty>,
     /// The loop has been asked for a turn.
     scheduled: bool,
     /// A turn is under way.
@@ -99,7 +111,7 @@ impl Port {
     }
 
     /// Writes a connection's output at the end of the turn; `None` if that was said before.
-    pub(crate) fn flush_later(&self, py: Python<'_>, link: Option<AnyLink>) {
+    pub(crate) fn flush_later(&self, py: Python<'_>, link: Option<Dirty>) {
         self.state.with(py, |state| state.dirty.extend(link));
         // In any case: what was said before may have found a loop that refused.
         self.schedule(py);
@@ -166,8 +178,8 @@ impl Port {
                 }
             }
         }
-        for link in self.state.with(py, |state| std::mem::take(&mut state.dirty)) {
-            link.flush(py);
+        for dirty in self.state.with(py, |state| std::mem::take(&mut state.dirty)) {
+            (dirty.flush)(dirty.link.bind(py));
         }
         drop(turn);
         if self.state.with(py, |state| !state.ready.is_empty() || !state.dirty.is_empty()) {
@@ -233,7 +245,7 @@ impl Port {
                     }
                 }
             }
-            state.dirty.iter().try_for_each(|link| link.traverse(&visit))
+            state.dirty.iter().try_for_each(|dirty| visit.call(&dirty.link))
         })
     }
 

@@ -4,7 +4,7 @@ use super::call::Call;
 use super::loop_channel::LoopChannel;
 use super::method::Request;
 use crate::gil::GilCell;
-use crate::link::{self, AnyLink, Driven, End, Link};
+use crate::link::{self, Driven, LoopLink};
 use crate::message::{Message, Outgoing};
 use crate::names::log;
 use crate::port::Port;
@@ -13,6 +13,7 @@ use oxgrpc_core::{
     CallId, ClientConnection, ClientEvent, Code, ConnectionId, Engine, ErrorCode, Metadata, Next,
     Outcome, StartError, Status, UsageError,
 };
+use oxgrpc_io::{End, Link};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyWeakrefMethods, PyWeakrefReference};
@@ -73,7 +74,7 @@ pub(crate) struct ClientLink {
     pub(super) id: ConnectionId,
     loop_channel: Py<LoopChannel>,
     port: Py<Port>,
-    link: GilCell<Link<ClientConnection<Message>>>,
+    link: GilCell<LoopLink<ClientConnection<Message>>>,
     calls: GilCell<Slots<CallRef>>,
 }
 
@@ -102,7 +103,7 @@ impl ClientLink {
                 id,
                 loop_channel: loop_channel.clone().unbind(),
                 port: loop_channel.get().port().clone_ref(py),
-                link: GilCell::new(link),
+                link: GilCell::new(link.into()),
                 calls: GilCell::new(Slots::default()),
             },
         )
@@ -291,12 +292,8 @@ impl Driven for ClientLink {
         self.port.get()
     }
 
-    fn link(&self) -> &GilCell<Link<Self::Engine>> {
+    fn link(&self) -> &GilCell<LoopLink<Self::Engine>> {
         &self.link
-    }
-
-    fn any(slf: &Bound<'_, Self>) -> AnyLink {
-        AnyLink::Client(slf.clone().unbind())
     }
 
     fn dispatch(slf: &Bound<'_, Self>) {

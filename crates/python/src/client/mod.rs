@@ -27,7 +27,6 @@ pub(crate) use channel::Channel;
 pub(crate) use classes::{StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall};
 pub(crate) use dns::{dns_answer, dns_query};
 pub(crate) use iteration::ResponseIterator;
-pub(crate) use link::ClientLink;
 pub(crate) use multicallable::{
     StreamStreamMultiCallable, StreamUnaryMultiCallable, UnaryStreamMultiCallable,
     UnaryUnaryMultiCallable,

@@ -8,7 +8,7 @@ use super::task::HandlerTask;
 use crate::awaitable::{Awaitable, Operation, Polled};
 use crate::credentials::Transport;
 use crate::gil::GilCell;
-use crate::link::{self, AnyLink, Driven, End, Link};
+use crate::link::{self, Driven, LoopLink};
 use crate::message::{Message, Outgoing};
 use crate::metadata;
 use crate::names::{log, raised};
@@ -19,6 +19,7 @@ use oxgrpc_core::{
     Accepted, CallId, Code, Encoding, Engine, Farewell, Metadata, Next, ServerConnection,
     ServerEvent, Status,
 };
+use oxgrpc_io::{End, Link};
 use pyo3::exceptions::PyException;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -51,7 +52,7 @@ pub(crate) struct ServerLink {
     server: Py<Server>,
     port: Py<Port>,
     transport: Transport,
-    link: GilCell<Link<ServerConnection<Message>>>,
+    link: GilCell<LoopLink<ServerConnection<Message>>>,
     state: GilCell<State>,
 }
 
@@ -86,7 +87,7 @@ impl ServerLink {
         transport: Transport,
     ) -> PyResult<Py<Self>> {
         let state = GilCell::new(State::default());
-        Py::new(py, Self { server, port, transport, link: GilCell::new(link), state })
+        Py::new(py, Self { server, port, transport, link: GilCell::new(link.into()), state })
     }
 
     /// What is known of who the client is.
@@ -371,12 +372,8 @@ impl Driven for ServerLink {
         self.port.get()
     }
 
-    fn link(&self) -> &GilCell<Link<Self::Engine>> {
+    fn link(&self) -> &GilCell<LoopLink<Self::Engine>> {
         &self.link
-    }
-
-    fn any(slf: &Bound<'_, Self>) -> AnyLink {
-        AnyLink::Server(slf.clone().unbind())
     }
 
     fn dispatch(slf: &Bound<'_, Self>) {

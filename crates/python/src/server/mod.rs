@@ -10,5 +10,4 @@ mod serving;
 mod task;
 
 pub(crate) use context::{RequestIterator, ServicerContext};
-pub(crate) use link::ServerLink;
 pub(crate) use serving::Server;
