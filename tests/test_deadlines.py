@@ -98,6 +98,103 @@ async def test_a_stream_is_read_up_to_the_deadline(kind: str) -> None:
         await waiting.cancelled.wait()
 
 
+async def by_iterating(call: Any, take: Any) -> None:
+    async for message in call:
+        await take(message)
+
+
+async def by_reading(call: Any, take: Any) -> None:
+    while (message := await call.read()) is not aio.EOF:
+        await take(message)
+
+
+#: What the handler does once its responses are sent, and the status that is known before they are read.
+async def goes_on(context: Any) -> None:
+    await asyncio.Event().wait()
+
+
+async def returns(context: Any) -> None:
+    """With OK."""
+
+
+async def aborts(context: Any) -> None:
+    await context.abort(grpc.StatusCode.NOT_FOUND)
+
+
+async def until_done(call: Any) -> None:
+    """The loop learns of the deadline by its timer."""
+    done = asyncio.Event()
+    call.add_done_callback(lambda _: done.set())
+    await done.wait()
+
+
+async def without_the_loop(call: Any) -> None:
+    """The loop is too busy to run a timer."""
+    while call.time_remaining():
+        pass
+
+
+@pytest.mark.parametrize("until_late", [until_done, without_the_loop])
+@pytest.mark.parametrize("then", [goes_on, returns, aborts])
+@pytest.mark.parametrize("read", [by_iterating, by_reading])
+async def test_a_stream_gives_nothing_after_the_deadline_whatever_is_buffered(
+    read: Any, then: Any, until_late: Any
+) -> None:
+    sent = asyncio.Event()
+
+    async def handler(request: Any, context: Any) -> AsyncIterator[bytes]:
+        for number in range(60):
+            yield b"%d" % number
+        sent.set()
+        await then(context)
+
+    async with echo.serving(UnaryStream=handler) as service:
+        call = service.unary_stream(b"", timeout=SHORT)
+        seen = []
+
+        async def take(message: bytes) -> None:
+            seen.append(message)
+            await sent.wait()
+            await until_late(call)
+
+        with pytest.raises(aio.AioRpcError) as caught:
+            await read(call, take)
+        assert seen == [b"0"]
+        await check_exceeded(caught.value, call)
+
+
+async def test_a_stream_whose_responses_are_read_in_time_keeps_its_status() -> None:
+    async with echo.serving() as service:
+        call = service.unary_stream(b"2", timeout=SHORT)
+        assert [await call.read(), await call.read()] == [b"0", b"1"]
+        await call.code()
+        await without_the_loop(call)
+        await asyncio.sleep(0)
+        assert await call.read() is aio.EOF
+        assert await call.code() is grpc.StatusCode.OK
+
+
+@pytest.mark.parametrize("read", [by_iterating, by_reading])
+async def test_an_endless_stream_of_empty_messages_ends_at_the_deadline(read: Any) -> None:
+    async def handler(request: Any, context: Any) -> AsyncIterator[bytes]:
+        while True:
+            yield b""
+
+    async with echo.serving(UnaryStream=handler) as service:
+        call = service.unary_stream(b"", timeout=SHORT)
+        late = 0
+
+        async def take(message: bytes) -> None:
+            nonlocal late
+            # One may be handed out in time and looked at after it.
+            late += call.time_remaining() == 0
+            assert late <= 1
+
+        with pytest.raises(aio.AioRpcError) as caught:
+            await read(call, take)
+        await check_exceeded(caught.value, call)
+
+
 async def test_a_write_that_waits_for_the_reader() -> None:
     waiting = Waiting()
     async with waiting.serving() as service:

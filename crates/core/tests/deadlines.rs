@@ -5,7 +5,9 @@ mod common;
 use common::client::Client;
 use common::server::{STREAM, Server, UNARY, request_with};
 use common::{Written, field};
-use oxgrpc_core::{ClientEvent, Code, Engine, Metadata, Next, ServerEvent, StartError, Status};
+use oxgrpc_core::{
+    CallId, ClientEvent, Code, Engine, Metadata, Next, Sent, ServerEvent, StartError, Status,
+};
 use oxgrpc_testkit::frame::*;
 use oxgrpc_testkit::grpc::message;
 use std::time::Duration;
@@ -57,20 +59,61 @@ fn a_client_whose_deadline_is_over_sends_nothing() {
     assert_eq!((client.frames(), client.engine.calls()), (vec![], 0));
 }
 
+/// A call with a stream of responses and a deadline, to which the server has sent two messages.
+fn stream_with_two_messages(client: &mut Client, milliseconds: u64) -> CallId {
+    let deadline = client.clock.now() + Duration::from_millis(milliseconds);
+    let call = client.start(|request| {
+        request.deadline = Some(deadline);
+        request.unary_response = false;
+    });
+    client.send(response(1)).send(data(1, [message("one"), message("two")].concat()));
+    call.expect("a call can be started")
+}
+
 #[test]
-fn messages_from_before_the_deadline_can_be_read() {
+fn messages_from_before_the_deadline_cannot_be_read_after_it() {
     let mut client = Client::new();
-    let deadline = client.clock.now() + Duration::from_millis(100);
-    let call = client
-        .start(|request| {
-            request.deadline = Some(deadline);
-            request.unary_response = false;
-        })
-        .unwrap();
-    client.send(response(1)).send(data(1, message("in time")));
-    client.advance(100);
+    let call = stream_with_two_messages(&mut client, 100);
+    client.advance(99);
+    assert_eq!(client.engine.take_message(call), Next::Message(b"one".to_vec()));
+    client.advance(1);
     assert_eq!(client.status(call).0, Code::DeadlineExceeded);
-    assert_eq!(client.read_all(call), [b"in time"]);
+    assert_eq!(client.engine.take_message(call), Next::End);
+}
+
+#[test]
+fn nor_can_those_of_a_server_that_is_heard_before_the_timer() {
+    let mut client = Client::new();
+    let call = stream_with_two_messages(&mut client, 100);
+    client.clock.advance(100);
+    client.send(reset(1, 8));
+    assert_eq!(client.status(call).0, Code::DeadlineExceeded);
+    assert_eq!(client.engine.take_message(call), Next::End);
+}
+
+#[test]
+fn a_stream_that_is_unread_at_its_deadline_ends_a_second_time() {
+    for trailers in [trailers(1), headers(1, &[("grpc-status", "5")]).end_stream()] {
+        let mut client = Client::new();
+        let call = stream_with_two_messages(&mut client, 100);
+        client.send(trailers);
+        assert_ne!(client.status(call).0, Code::DeadlineExceeded);
+        assert_eq!(client.engine.take_message(call), Next::Message(b"one".to_vec()));
+        client.advance(100);
+        assert_eq!(client.status(call).0, Code::DeadlineExceeded);
+        assert_eq!(client.engine.take_message(call), Next::End);
+    }
+}
+
+#[test]
+fn a_stream_that_is_read_at_its_deadline_keeps_its_status() {
+    let mut client = Client::new();
+    let call = stream_with_two_messages(&mut client, 100);
+    client.send(trailers(1));
+    assert_eq!(client.read_all(call).len(), 2);
+    assert_eq!(client.status(call).0, Code::Ok);
+    client.advance(100);
+    assert_eq!(client.events(), []);
     assert_eq!(client.engine.take_message(call), Next::End);
 }
 
@@ -131,6 +174,25 @@ fn a_servers_call_ends_when_its_deadline_has_come() {
     assert!(server.engine.send_message(call, &b"late"[..], false).is_err());
     server.engine.finish(call, &Status::OK, &Metadata::new());
     assert_eq!((server.written(), server.engine.calls()), (vec![], 0));
+}
+
+#[test]
+fn responses_that_wait_for_the_client_do_not_hold_up_the_status() {
+    let mut server = Server::new();
+    server.send(request_with(1, STREAM, &[("grpc-timeout", "100m")]));
+    let (call, _) = server.accept();
+    let sent = server.engine.send_message(call, &[0; 100_000][..], false);
+    assert_eq!(sent, Ok(Sent::Queued));
+    server.written();
+    server.advance(100);
+    assert_eq!(server.events(), [ServerEvent::Cancelled(call)]);
+    let written = server.written();
+    let [Written::Fields(fields, true), Written::Reset(0)] = &written[..] else {
+        panic!("{written:?}")
+    };
+    assert_eq!(field(fields, "grpc-status"), Some("4"));
+    assert_eq!(server.engine.http().queued_bytes(), 0);
+    server.expect_alive();
 }
 
 #[test]

@@ -181,6 +181,16 @@ impl Connection {
         self.streams.get(stream).is_some_and(|entry| !entry.queue.is_empty())
     }
 
+    /// Drops data of the stream that waits for a window or for room in the output, unless the local side ends behind it. What
+    /// follows, such as trailers, does not wait.
+    pub fn discard_queued(&mut self, stream: StreamKey) {
+        if let Some(entry) = self.streams.get_mut(stream)
+            && entry.can_send()
+        {
+            self.queued -= entry.queue.clear();
+        }
+    }
+
     /// Moves queued data into the output, as far as the windows and the room there go.
     pub fn fill(&mut self) {
         while self.output.len() < self.config.max_output_bytes {

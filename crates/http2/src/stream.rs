@@ -123,6 +123,12 @@ impl Queue {
         }
     }
 
+    /// Drops all pieces; returns how many octets they had.
+    pub(crate) fn clear(&mut self) -> usize {
+        self.pieces.clear();
+        std::mem::take(&mut self.len)
+    }
+
     /// Takes up to `max` octets of the first piece.
     pub(crate) fn take(&mut self, max: usize) -> Option<Bytes> {
         let first = self.pieces.front_mut()?;

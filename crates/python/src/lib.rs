@@ -34,9 +34,9 @@ mod _native {
     use crate::awaitable::Awaitable;
     #[pymodule_export]
     use crate::client::{
-        Call, Channel, ResponseIterator, StreamStreamCall, StreamStreamMultiCallable,
-        StreamUnaryCall, StreamUnaryMultiCallable, UnaryStreamCall, UnaryStreamMultiCallable,
-        UnaryUnaryCall, UnaryUnaryMultiCallable,
+        Call, Channel, StreamStreamCall, StreamStreamMultiCallable, StreamUnaryCall,
+        StreamUnaryMultiCallable, UnaryStreamCall, UnaryStreamMultiCallable, UnaryUnaryCall,
+        UnaryUnaryMultiCallable,
     };
     #[pymodule_export]
     use crate::client::{dns_answer, dns_query};

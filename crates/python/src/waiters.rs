@@ -21,10 +21,6 @@ impl<W: Copy> Waiters<W> {
         self.0.push((wait, awaitable));
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Takes out one that no longer waits.
     pub(crate) fn remove(&mut self, awaitable: &Bound<'_, Awaitable>) -> Option<Py<Awaitable>> {
         let at = self.0.iter().position(|(_, waiter)| waiter.is(awaitable))?;

@@ -139,8 +139,7 @@ class UnaryStreamCall(Call, _Iterated[ResponseType], Generic[RequestType, Respon
     def __aiter__(self) -> AsyncIterator[ResponseType]:
         """Iterates over the responses; ends with AioRpcError if the status is not OK.
 
-        An ``async for`` that is left early is most often one that is given up: unless the call is used again within
-        half a second, it is cancelled. Who goes on later keeps the iterator, or uses :meth:`read`.
+        A program that leaves ``async for`` early gets the remaining responses when it iterates the same call again.
         """
 
     @abc.abstractmethod

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import weakref
 from collections.abc import AsyncIterator, Generator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
 _LOCALLY_CANCELLED = "Locally cancelled by application!"
 _FINISHED = "RPC already finished."
 _HALF_CLOSED = 'RPC is half closed after calling "done_writing".'
-#: How long a call whose iteration was left waits for whoever goes on with it.
-_RESUMED_WITHIN_SECONDS = 0.5
 
 _MIXED = "The iterator and read/write APIs may not be mixed on a single RPC."
 
@@ -46,9 +43,6 @@ class InterceptedCall:
 
     #: The channel's function that gives the method, and the end of the name of the interceptors' function.
     _KIND: ClassVar[str]
-
-    #: How often something was asked of it.
-    _uses = 0
 
     def __init__(
         self,
@@ -152,7 +146,6 @@ class InterceptedCall:
 
     async def _answer(self, question: str, if_cancelled: object) -> Any:
         """What the call answers, or the error that the interceptors have ended with."""
-        self._uses += 1
         task = await self._until_intercepted()
         if task.cancelled():
             return if_cancelled
@@ -231,43 +224,15 @@ class _UnaryResponse(InterceptedCall):
         return (yield from call.__await__())
 
 
-class _Iteration:
-    """What ``async for`` over an intercepted call holds: the same rule as for any other call, see `iteration.rs`."""
-
-    def __init__(self, call: _StreamResponse) -> None:
-        self._call = call
-        self._begun = False
-
-    def __aiter__(self) -> _Iteration:
-        return self
-
-    def __anext__(self) -> Any:
-        self._begun = True
-        return self._call.__anext__()
-
-    def __del__(self) -> None:
-        if self._begun and not self._call.done() and asyncio._get_running_loop() is self._call._loop:
-            call = self._call
-            call._loop.call_later(_RESUMED_WITHIN_SECONDS, _end_if_left, weakref.ref(call), call._uses)
-
-
-def _end_if_left(reference: weakref.ref[_StreamResponse], uses: int) -> None:
-    call = reference()
-    if call is not None and call._uses == uses:
-        call.cancel()
-
-
 class _StreamResponse(InterceptedCall):
     """A call whose responses are iterated or read. Both go through the iterator that the interceptors return."""
 
     _responses: AsyncIterator[Any] | None = None
 
     def __aiter__(self) -> AsyncIterator[Any]:
-        self._uses += 1
-        return _Iteration(self)
+        return self
 
     def __anext__(self) -> Any:
-        self._uses += 1
         if self._responses is None:
             return self._first()
         return self._responses.__anext__()
@@ -332,7 +297,6 @@ class _StreamRequest(InterceptedCall):
         return self._written
 
     async def write(self, request: Any) -> None:
-        self._uses += 1
         requests = self._requests_by_hand()
         try:
             await requests.put(request, self._check_writable, self._interceptors_task.done)

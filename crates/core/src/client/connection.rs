@@ -46,14 +46,10 @@ struct Side {
 }
 
 impl Side {
-    /// What a reset says. A server that gives a call up at its deadline may be heard before our own timer: then it was the
-    /// deadline, as in grpc-core.
-    fn reset_status(&self, code: ErrorCode, now: Instant) -> Status {
-        if code == ErrorCode::CANCEL && self.deadline.is_some_and(|deadline| deadline <= now) {
-            return deadline_exceeded();
-        }
-        let text = format!("Received RST_STREAM with error code {}", code.0);
-        Status::new(Code::from_reset(code), text)
+    /// Returns true if a reset means that the server has cancelled the call at its deadline. It may be heard before our own
+    /// timer fires; grpc-core reports the deadline then, too.
+    fn is_reset_by_deadline(&self, code: ErrorCode, now: Instant) -> bool {
+        code == ErrorCode::CANCEL && self.deadline.is_some_and(|deadline| deadline <= now)
     }
 }
 
@@ -219,7 +215,8 @@ impl<B: MessageBuffer> ClientConnection<B> {
         }
     }
 
-    /// How the call ended, once it has; only the first call gets the metadata. What is unread can still be read.
+    /// Returns how the call ended, once it has; only the first call gets the metadata. Unread messages can still be read,
+    /// until the call's deadline: then the call ends a second time, without them.
     pub fn take_outcome(&mut self, call: CallId) -> Option<Outcome> {
         match &mut self.transport.get_mut(call)?.side.phase {
             Phase::Ended(outcome) => Some(Outcome {
@@ -298,6 +295,22 @@ impl<B: MessageBuffer> ClientConnection<B> {
             }
         }
         self.events.push_back(ClientEvent::GoAway { code, debug });
+    }
+
+    /// Ends a call whose deadline has passed. Unread messages of a stream are dropped, and its status with them if that came
+    /// in time: a reader must not take what is missing for the end of the stream.
+    fn exceed_deadline(&mut self, id: CallId) {
+        let Some(call) = self.transport.get_mut(id) else { return };
+        if !call.side.unary_response {
+            if let Phase::Ended(_) = call.side.phase {
+                if !call.inbox.has_message() {
+                    return;
+                }
+                call.side.phase = Phase::Answered;
+            }
+            self.transport.discard(id);
+        }
+        self.fail(id, deadline_exceeded());
     }
 
     /// Ends a call that cannot go on, and tells the server.
@@ -390,7 +403,12 @@ impl<B: MessageBuffer> Engine for ClientConnection<B> {
                 }
                 Event::Reset { tag, code } => {
                     if let Some((id, call)) = self.transport.by_tag(tag) {
-                        let status = call.side.reset_status(code, now);
+                        if call.side.is_reset_by_deadline(code, now) {
+                            self.exceed_deadline(id);
+                            continue;
+                        }
+                        let text = format!("Received RST_STREAM with error code {}", code.0);
+                        let status = Status::new(Code::from_reset(code), text);
                         let outcome = match code {
                             ErrorCode::REFUSED_STREAM => Outcome::unseen(status, Unseen::Refused),
                             _ => Outcome::local(status),
@@ -427,7 +445,7 @@ impl<B: MessageBuffer> Engine for ClientConnection<B> {
 
     fn expire(&mut self, now: Instant) {
         while let Some(id) = self.deadlines.expired(now) {
-            self.fail(id, deadline_exceeded());
+            self.exceed_deadline(id);
         }
         let Some(keepalive) = &mut self.keepalive else { return };
         let http = &mut self.transport.http;

@@ -50,7 +50,8 @@ pub enum ClientEvent {
     Readable(CallId),
     /// What was queued for the call is within the windows now.
     Writable(CallId),
-    /// The call has ended: its outcome can be taken.
+    /// The call has ended: its outcome can be taken. A stream whose deadline passes while responses are unread ends a second
+    /// time, with that outcome.
     Ended(CallId),
     /// The server's SETTINGS have come, for the first time or anew: calls may be started.
     Settings,

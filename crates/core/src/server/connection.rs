@@ -429,6 +429,16 @@ impl<B: MessageBuffer> ServerConnection<B> {
         }
     }
 
+    /// Ends a call whose deadline has passed. Its responses that wait for the client's windows are dropped, so that the
+    /// status does not wait for a client that has given the call up.
+    fn exceed_deadline(&mut self, id: CallId) {
+        if let Some(call) = self.transport.get(id).filter(|call| call.side.phase == Phase::Running)
+        {
+            self.transport.http.discard_queued(call.stream);
+        }
+        self.fail(id, &deadline_exceeded());
+    }
+
     /// Ends a call with a status of our own, and reports it.
     fn fail(&mut self, id: CallId, status: &Status) {
         let phase = self.transport.get(id).map(|call| call.side.phase);
@@ -562,7 +572,7 @@ impl<B: MessageBuffer> Engine for ServerConnection<B> {
 
     fn expire(&mut self, now: Instant) {
         while let Some(id) = self.deadlines.expired(now) {
-            self.fail(id, &Status::new(Code::DeadlineExceeded, "Deadline Exceeded"));
+            self.exceed_deadline(id);
         }
         let calls = self.calls();
         let http = &mut self.transport.http;
@@ -594,6 +604,10 @@ fn fits(http: &Connection, list: &HeaderList<'_>) -> Result<(), Status> {
             Err(Status::new(Code::ResourceExhausted, text))
         }
     }
+}
+
+fn deadline_exceeded() -> Status {
+    Status::new(Code::DeadlineExceeded, "Deadline Exceeded")
 }
 
 /// statuscodes.md, "Request cardinality violation".

@@ -17,7 +17,6 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 /// The details of a call that this side has cancelled, as grpcio words them.
@@ -113,8 +112,6 @@ pub(crate) struct Call {
     pub(super) loop_channel: Py<LoopChannel>,
     pub(crate) method: SharedMethod,
     pub(super) deadline: Option<Instant>,
-    /// How often something was asked of it.
-    uses: AtomicU32,
     pub(crate) state: GilCell<State>,
 }
 
@@ -136,7 +133,6 @@ impl Call {
             loop_channel: loop_channel.clone().unbind(),
             method: request.method.clone_ref(py),
             deadline: request.deadline,
-            uses: AtomicU32::new(0),
             state: GilCell::new(State {
                 was_started: matches!(place, Place::Active(..)),
                 place,
@@ -254,6 +250,10 @@ impl Call {
         let py = slf.py();
         if !slf.get().state.with(py, |state| state.has_attempt(link, id)) {
             return;
+        }
+        if slf.get().has_ended(py) {
+            // Its deadline has passed while responses were unread.
+            return Self::replace_outcome(slf, outcome.status);
         }
         slf.get().account(py, &outcome);
         if !outcome.status.is_ok() {
@@ -374,27 +374,17 @@ impl Call {
         self.state.with(py, |state| state.is_done())
     }
 
+    /// Returns true if its deadline has passed, whether or not the call has ended at it yet.
+    pub(super) fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= Instant::now())
+    }
+
     /// Whether the status is known.
     pub(crate) fn has_ended(&self, py: Python<'_>) -> bool {
         self.state.with(py, |state| state.outcome.is_some())
     }
 
-    /// Notes that the program does something with the call: a stream that it has left is not given up.
-    pub(super) fn count_use(&self) {
-        self.uses.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn uses(&self) -> u32 {
-        self.uses.load(Ordering::Relaxed)
-    }
-
-    /// Whether somebody waits for something of the call's.
-    pub(super) fn is_awaited(&self, py: Python<'_>) -> bool {
-        self.state.with(py, |state| !state.waiters.is_empty())
-    }
-
     pub(super) fn operation(slf: &Bound<'_, Self>, what: What) -> PyResult<Py<Awaitable>> {
-        slf.get().count_use();
         let operation = CallOperation::new(slf.clone().unbind(), what);
         Awaitable::new(slf.py(), &slf.get().port, operation)
     }

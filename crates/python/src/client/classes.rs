@@ -1,7 +1,6 @@
 //! The classes of calls: what each kind offers beside what all do (`grpc.aio.UnaryUnaryCall` and its siblings).
 
 use super::call::{Call, Style};
-use super::iteration::ResponseIterator;
 use super::operation::{CallOperation, What};
 use crate::awaitable::Awaitable;
 use pyo3::prelude::*;
@@ -46,9 +45,9 @@ impl UnaryStreamCall {
         Call::operation(slf.as_super(), What::Read)
     }
 
-    fn __aiter__(slf: &Bound<'_, Self>) -> PyResult<ResponseIterator> {
+    fn __aiter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
         CallOperation::set_response_style(slf.as_super(), Style::Iterator)?;
-        Ok(ResponseIterator::new(slf.as_super()))
+        Ok(slf.clone())
     }
 
     fn __anext__(slf: &Bound<'_, Self>) -> PyResult<Py<Awaitable>> {
@@ -104,9 +103,9 @@ impl StreamStreamCall {
         Call::operation(slf.as_super(), What::Read)
     }
 
-    fn __aiter__(slf: &Bound<'_, Self>) -> PyResult<ResponseIterator> {
+    fn __aiter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
         CallOperation::set_response_style(slf.as_super(), Style::Iterator)?;
-        Ok(ResponseIterator::new(slf.as_super()))
+        Ok(slf.clone())
     }
 
     fn __anext__(slf: &Bound<'_, Self>) -> PyResult<Py<Awaitable>> {

@@ -177,6 +177,13 @@ impl ClientLink {
         next
     }
 
+    /// Ends the calls whose deadlines have passed: the loop may be too busy to have called the timer.
+    pub(crate) fn expire(slf: &Bound<'_, Self>) {
+        slf.get().link.with(slf.py(), |link| link.engine.expire(Instant::now()));
+        Self::dispatch(slf);
+        link::flush_later(slf);
+    }
+
     /// Sends a request. `Ok(true)`: there is much to send, and the loop is to have a turn.
     pub(crate) fn send_message(
         slf: &Bound<'_, Self>,
@@ -220,11 +227,12 @@ impl ClientLink {
         self.link.with(py, |link| link.peer().to_string())
     }
 
-    /// The calls that run here.
+    /// The calls that run here and have not ended.
     pub(crate) fn calls<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, Call>> {
         let calls: Vec<CallRef> =
             self.calls.with(py, |calls| calls.values().map(|call| call.clone_ref(py)).collect());
-        calls.iter().filter_map(|call| call.upgrade(py)).collect()
+        let running = calls.iter().filter_map(|call| call.upgrade(py));
+        running.filter(|call| !call.get().has_ended(py)).collect()
     }
 
     pub(crate) fn call_count(&self, py: Python<'_>) -> usize {
@@ -253,6 +261,11 @@ impl ClientLink {
             let engine = &mut link.engine;
             self.calls.with(py, |calls| {
                 let at = |calls: &Slots<CallRef>, id| Some(calls.get(id)?.clone_ref(py));
+                // A stream is known until it is forgotten: its deadline may still pass while responses are unread.
+                let ended = |calls: &mut Slots<CallRef>, id| match calls.get(id)? {
+                    CallRef::Strong(_) => calls.take(id),
+                    CallRef::Weak(call) => Some(CallRef::Weak(call.clone_ref(py))),
+                };
                 while let Some(event) = engine.next_event() {
                     actions.extend(match event {
                         ClientEvent::Headers(id) => at(calls, id).and_then(|call| {
@@ -260,7 +273,7 @@ impl ClientLink {
                         }),
                         ClientEvent::Readable(id) => at(calls, id).map(Action::Readable),
                         ClientEvent::Writable(id) => at(calls, id).map(Action::Writable),
-                        ClientEvent::Ended(id) => calls.take(id).and_then(|call| {
+                        ClientEvent::Ended(id) => ended(calls, id).and_then(|call| {
                             let initial = engine.take_initial_metadata(id);
                             let outcome = engine.take_outcome(id)?;
                             let response = match &call {

@@ -9,7 +9,6 @@ mod credentials;
 mod deadline;
 mod dns;
 mod hedge;
-mod iteration;
 mod line;
 mod link;
 mod loop_channel;
@@ -26,7 +25,6 @@ pub(crate) use call::Call;
 pub(crate) use channel::Channel;
 pub(crate) use classes::{StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall};
 pub(crate) use dns::{dns_answer, dns_query};
-pub(crate) use iteration::ResponseIterator;
 pub(crate) use multicallable::{
     StreamStreamMultiCallable, StreamUnaryMultiCallable, UnaryStreamMultiCallable,
     UnaryUnaryMultiCallable,

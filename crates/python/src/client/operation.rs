@@ -123,6 +123,11 @@ impl CallOperation {
 
     fn next_message(call: &Bound<'_, Call>) -> PyResult<Reading> {
         let py = call.py();
+        if call.get().is_late()
+            && let Some((link, _)) = call.get().active(py)
+        {
+            ClientLink::expire(link.bind(py));
+        }
         let Some((link, id)) = call.get().active(py) else {
             return Ok(match call.get().has_ended(py) {
                 true => Reading::End,
