@@ -29,8 +29,13 @@ pub struct Config {
     pub default_timeout: Duration,
     /// The largest message, in either direction.
     pub max_message_bytes: usize,
+    /// How many calls a connection may have at once.
+    pub max_streams_per_connection: u32,
     /// How long running calls have to end once the gateway stops.
     pub grace: Duration,
+    /// Whether a backend runs code that callers give it. An address that other machines reach is then refused unless keys or
+    /// client certificates say who calls.
+    pub runs_code: bool,
 }
 
 /// Where state lies, and how events travel from gateway to gateway.
@@ -95,7 +100,9 @@ impl Default for Config {
             tls: None,
             default_timeout: Duration::from_secs(30),
             max_message_bytes: 4 * 1024 * 1024,
+            max_streams_per_connection: 1000,
             grace: Duration::from_secs(10),
+            runs_code: false,
         }
     }
 }

@@ -6,6 +6,17 @@
 
 #![forbid(unsafe_code)]
 
+pub mod backend;
 pub mod config;
+mod error;
+mod gateway;
+mod invoke;
 pub mod pubsub;
+pub mod registry;
+mod serve;
+mod services;
 pub mod state;
+
+pub use config::Config;
+pub use error::StartError;
+pub use gateway::Gateway;

@@ -13,7 +13,7 @@ use prost_types::{
     FileDescriptorProto, FileDescriptorSet,
 };
 
-use crate::schema::{Gap, Schema};
+use crate::schema::{Gap, PLACEHOLDER, Schema};
 
 /// Assembles the files; `known` has reasons for files that are known to be missing.
 pub(crate) fn assemble(
@@ -164,7 +164,7 @@ impl Assembly<'_> {
                 .unwrap_or_else(|| Gap { file: guess.clone(), reason: "not found".to_owned() })
         };
         for (full_name, is_enum) in &wanted {
-            let placeholder = format!("placeholder:{full_name}");
+            let placeholder = format!("{PLACEHOLDER}{full_name}");
             if !self.placeholders.contains_key(full_name) {
                 let package = package_of(full_name);
                 let added = self.pool.add_file_descriptor_proto(placeholder_file(

@@ -10,6 +10,9 @@ use prost_types::{FileDescriptorProto, FileDescriptorSet};
 use crate::assemble::assemble;
 use crate::find::is_infrastructure;
 
+/// How the names of the files that hold placeholders begin.
+pub(crate) const PLACEHOLDER: &str = "placeholder:";
+
 /// Descriptors of services and messages, and what is missing among them.
 ///
 /// A type that is imported from a file that nobody could provide is represented by an empty placeholder, so that everything
@@ -108,6 +111,39 @@ impl Schema {
             .collect();
         services.sort_by(|left, right| left.full_name().cmp(right.full_name()));
         services
+    }
+
+    /// Returns a file as it was given, by its name.
+    pub fn file(&self, name: &str) -> Option<&FileDescriptorProto> {
+        self.sources.get(name).or_else(|| {
+            let mut files = self.pool.file_descriptor_protos();
+            files.find(|file| file.name() == name && !name.starts_with(PLACEHOLDER))
+        })
+    }
+
+    /// Returns the name of the file that defines a service, a method, a type or an extension.
+    pub fn file_of_symbol(&self, symbol: &str) -> Option<String> {
+        let pool = &self.pool;
+        let file = |name: &str| {
+            pool.get_service_by_name(name)
+                .map(|found| found.parent_file())
+                .or_else(|| pool.get_message_by_name(name).map(|found| found.parent_file()))
+                .or_else(|| pool.get_enum_by_name(name).map(|found| found.parent_file()))
+                .or_else(|| pool.get_extension_by_name(name).map(|found| found.parent_file()))
+        };
+        let found = file(symbol).or_else(|| {
+            // `package.Service.Method` and `package.Message.field` lie where their parents do.
+            let (parent, child) = symbol.rsplit_once('.')?;
+            let is_child = pool
+                .get_service_by_name(parent)
+                .is_some_and(|service| service.methods().any(|method| method.name() == child))
+                || pool
+                    .get_message_by_name(parent)
+                    .is_some_and(|message| message.get_field_by_name(child).is_some());
+            if is_child { file(parent) } else { None }
+        })?;
+        let name = found.name().to_owned();
+        (!name.starts_with(PLACEHOLDER)).then_some(name)
     }
 
     /// Returns the files that are missing or broken.
