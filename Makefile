@@ -4,14 +4,17 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 GRPCIO_VENV := .venv-grpcio
 SUITE_VENV := .venv-suite
+SDK_VENV := .venv-sdks
 GENERATED := examples/generated
 TEST_GENERATED := tests/generated
+VIRTUFIN := python/virtufin
+VIRTUFIN_STUBS := $(VIRTUFIN)/src/virtufin/api/client/gateway_pb2.py
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 
-.PHONY: help run test test-rust test-python check bench peer-suite interop conformance wheel clean
+.PHONY: help run test test-rust test-python test-sdks check bench peer-suite interop conformance wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -19,7 +22,7 @@ help: ## list the targets
 run: $(VENV)/release $(GENERATED)/stamp ## build, then run the example: a server and a client with all four kinds of calls
 	$(VENV)/bin/python examples/weather/run.py --stack $(or $(STACK),oxgrpc)
 
-test: test-rust test-python ## run all tests
+test: test-rust test-python test-sdks ## run all tests
 
 test-rust: $(VENV)/stamp
 ifeq ($(NEXTEST),yes)
@@ -30,9 +33,15 @@ else
 endif
 
 test-python: $(VENV)/dev $(GRPCIO_VENV)/stamp $(GENERATED)/stamp $(TEST_GENERATED)/stamp
-	$(VENV)/bin/python -m pytest $(PYTEST)
+	$(VENV)/bin/python -m pytest --ignore=tests/virtufin_client $(PYTEST)
 
-check: $(VENV)/dev $(GENERATED)/stamp $(TEST_GENERATED)/stamp ## format, lint and type-check
+# The client SDKs run on oxgrpc alone, from their sources, and on genuine grpcio alone, from their wheels.
+test-sdks: $(VENV)/dev $(SDK_VENV)/installed $(VIRTUFIN_STUBS)
+	cargo build -p oxgrpc-cli
+	$(VENV)/bin/python -m pytest tests/virtufin_client $(PYTEST)
+	$(SDK_VENV)/bin/python -m pytest tests/virtufin_client $(PYTEST)
+
+check: $(VENV)/dev $(GENERATED)/stamp $(TEST_GENERATED)/stamp $(VIRTUFIN_STUBS) ## format, lint and type-check
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	$(VENV)/bin/ruff format --check .
@@ -61,10 +70,15 @@ wheel: $(VENV)/stamp ## build a release wheel in dist/
 	@ls -l dist
 
 clean: ## remove what was built
-	rm -rf target benches/rivals/target build conformance/interop/grpc-js/node_modules dist $(VENV) $(GRPCIO_VENV) $(SUITE_VENV) $(GENERATED) $(TEST_GENERATED)
+	rm -rf target benches/rivals/target build conformance/interop/grpc-js/node_modules dist $(VENV) $(GRPCIO_VENV) $(SUITE_VENV) $(SDK_VENV) $(GENERATED) $(TEST_GENERATED)
+	rm -f $(dir $(VIRTUFIN_STUBS))*_pb2*.py*
+
+VIRTUFIN_PROTO := $(wildcard proto/virtufin/*.proto) scripts/create_client.py
+VIRTUFIN_SOURCES := $(VIRTUFIN_PROTO) $(filter-out %_pb2.py %_pb2_grpc.py,$(wildcard $(VIRTUFIN)/src/virtufin/*.py \
+	$(VIRTUFIN)/src/virtufin/*/*.py $(VIRTUFIN)/src/virtufin/*/*/*.py)) $(VIRTUFIN)/pyproject.toml $(VIRTUFIN)/README.md
 
 # The native module lies beside the Python code, built either for testing or for use: whichever was asked for last.
-SOURCES := $(shell find crates python -name '*.rs' -o -name '*.toml') Cargo.toml Cargo.lock pyproject.toml
+SOURCES := $(shell find crates python/oxgrpc -name '*.rs' -o -name '*.toml') Cargo.toml Cargo.lock pyproject.toml
 
 $(VENV)/dev: $(VENV)/stamp $(SOURCES)
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/maturin develop --quiet
@@ -88,6 +102,14 @@ $(SUITE_VENV)/stamp: conformance/requirements.txt
 	PIP_NO_DEPS=1 tools/make-venv $(PYTHON) $(SUITE_VENV) $<
 	touch $@
 
+$(SDK_VENV)/stamp: tests/requirements-sdks.txt
+	tools/make-venv $(PYTHON) $(SDK_VENV) $<
+	touch $@
+
+$(SDK_VENV)/installed: $(SDK_VENV)/stamp $(VIRTUFIN_SOURCES)
+	$(SDK_VENV)/bin/pip install --quiet --no-deps --no-build-isolation --force-reinstall ./$(VIRTUFIN)
+	touch $@
+
 # Stock grpcio-tools generates the stubs of the example and of the tests, and mypy-protobuf their types.
 PROTOC := $(GRPCIO_VENV)/bin/python -m grpc_tools.protoc \
 	--plugin=protoc-gen-mypy=$(GRPCIO_VENV)/bin/protoc-gen-mypy \
@@ -104,3 +126,6 @@ $(TEST_GENERATED)/stamp: tests/my_service.proto $(GRPCIO_VENV)/stamp
 	$(PROTOC) -I tests --python_out=$(TEST_GENERATED) --grpc_python_out=$(TEST_GENERATED) \
 		--mypy_out=quiet:$(TEST_GENERATED) --mypy_grpc_out=quiet:$(TEST_GENERATED) my_service.proto
 	touch $@
+
+$(VIRTUFIN_STUBS): $(VIRTUFIN_PROTO) $(GRPCIO_VENV)/stamp
+	$(GRPCIO_VENV)/bin/python scripts/create_client.py --output $(VIRTUFIN)/src

@@ -1,0 +1,1 @@
+"""The Virtufin API: its client is :mod:`virtufin.api.client`."""
