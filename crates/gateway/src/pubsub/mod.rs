@@ -3,41 +3,50 @@
 //! Every subscription of a topic receives every event that is published while it is live, in the topic's order. Queues are
 //! bounded: a subscriber that falls behind loses its oldest events and is told how many.
 
-use std::collections::BTreeMap;
+mod attributes;
+mod event;
+mod hub;
+mod local;
+mod service;
+mod stream;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 
-/// An event, with the attributes of CloudEvents 1.0.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
-    /// Unique for each event.
-    pub id: String,
-    /// A URI reference: who published it.
-    pub source: String,
-    /// The CloudEvents type, such as `com.dapr.event.sent`.
-    pub kind: String,
-    /// When it was published.
-    pub time: SystemTime,
-    /// Where it was published.
-    pub topic: String,
-    /// The media type of `data`; empty if the publisher gave none.
-    pub data_content_type: String,
-    /// The payload, octet by octet as published.
-    pub data: Bytes,
-    /// Extension attributes, `correlationid`, `traceparent`, `tracestate` and `baggage` among them, verbatim.
-    pub metadata: BTreeMap<String, String>,
-}
+use crate::config::Storage;
+
+pub use attributes::DROPPED_KEY;
+pub(crate) use attributes::add_trace_context;
+pub(crate) use event::SOURCE_PREFIX;
+pub use event::{Event, MAX_EVENT_BYTES, event_service};
+pub use local::LocalBus;
+pub use service::{PubsubService, SYSTEM_TOPIC};
+pub use stream::{EventStream, IsRegistered, MessageStream, SUBSCRIPTION_ID, subscribe_events};
+
+/// Decides which events a subscription receives; runs where events are published, so it has to be quick.
+pub type Filter = Arc<dyn Fn(&Event) -> bool + Send + Sync>;
 
 /// What a subscription wants.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum Interest {
+    /// The events of these topics.
+    Topics(BTreeSet<String>),
+    /// The events of all topics that the filter lets through.
+    Matching(Filter),
+}
+
+impl Interest {
     /// The events of one topic.
-    Topic(String),
+    pub fn topic(topic: impl Into<String>) -> Self {
+        Self::Topics(BTreeSet::from([topic.into()]))
+    }
+
     /// The events of all topics.
-    Everything,
+    pub fn everything() -> Self {
+        Self::Matching(Arc::new(|_| true))
+    }
 }
 
 /// What a subscription yields.
@@ -68,9 +77,33 @@ pub enum Error {
     /// An event that is too large.
     #[error("{0}")]
     Exhausted(String),
-    /// The bus cannot be reached now.
+    /// The bus cannot be reached now. An event that fails so may have been published.
     #[error("{0}")]
     Unavailable(String),
+}
+
+impl From<Error> for tonic::Status {
+    fn from(error: Error) -> Self {
+        let message = error.to_string();
+        match error {
+            Error::Invalid(_) => Self::invalid_argument(message),
+            Error::Exhausted(_) => Self::resource_exhausted(message),
+            Error::Unavailable(_) => Self::unavailable(message),
+        }
+    }
+}
+
+/// Counts of a bus, for `/metrics`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Subscriptions of this gateway that are live now.
+    pub subscriptions: u64,
+    /// Events that this gateway has received for its subscribers, whoever published them.
+    pub received: u64,
+    /// Events put into subscriptions' queues.
+    pub delivered: u64,
+    /// Events dropped because a subscription's queue was full.
+    pub dropped: u64,
 }
 
 /// Carries events from publishers to subscribers.
@@ -82,12 +115,22 @@ pub trait Bus: Send + Sync + 'static {
     /// Subscribes: when this returns, the subscription is live.
     async fn subscribe(&self, interest: Interest) -> Result<Box<dyn Subscription>, Error>;
 
-    /// Ends the subscription with that id, and returns whether this gateway had it.
+    /// Ends the subscription with that id after what is queued, and returns whether this gateway had it.
     fn unsubscribe(&self, id: &str) -> bool;
 
-    /// Returns how many subscriptions this gateway has.
-    fn subscriptions(&self) -> usize;
+    /// Returns what this gateway has counted.
+    fn counts(&self) -> Counts;
 
     /// Returns `Ok` if an event could be published now.
     async fn health(&self) -> Result<(), Error>;
+}
+
+/// Opens the bus that the configuration names. An error names the server at fault.
+pub async fn open(storage: &Storage) -> Result<Arc<dyn Bus>, Error> {
+    Ok(match storage {
+        Storage::Ephemeral | Storage::Directory(_) => Arc::new(LocalBus::default()),
+        Storage::Nats { url } => {
+            return Err(Error::Unavailable(format!("no bus for {url} in this build")));
+        }
+    })
 }
