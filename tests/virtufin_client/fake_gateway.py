@@ -221,3 +221,4 @@ async def serving(fake: FakeGateway | None = None, port: int = 0) -> AsyncIterat
         yield fake
     finally:
         await server.stop(None)
+        await fake.subscribed(0)

@@ -170,7 +170,7 @@ async def test_waiting_for_a_gateway_that_is_about_to_start() -> None:
             async with serving(port=port):
                 assert "echo" in await client.wait_ready(30, services=["echo"])
                 with pytest.raises(TimeoutError, match="nobody not registered"):
-                    await client.wait_ready(0.3, services=["echo", "nobody"])
+                    await client.wait_ready(1.5, services=["echo", "nobody"])
 
 
 async def test_state_is_saved_compared_and_deleted() -> None:

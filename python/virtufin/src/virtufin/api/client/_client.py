@@ -11,6 +11,7 @@ import grpc
 import grpc.aio
 
 from ._calls import DEFAULT_TIMEOUT_SECONDS, UNSET, Connections, Metadata, Settings, Timeout, pairs, target_of
+from ._errors import brief
 from ._gateway import GatewayClient
 from ._handlers import Callback, Dispatcher
 from ._payload import text_value
@@ -105,7 +106,7 @@ class ApiClient:
         wanted = names_of("services", services)
         loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + timeout
-        delay, missing = FIRST_DELAY_SECONDS, "it has not answered"
+        delay, missing = FIRST_DELAY_SECONDS, ""
         while True:
             remaining = None if deadline is None else deadline - loop.time()
             if remaining is not None and remaining <= 0:
@@ -117,7 +118,9 @@ class ApiClient:
             except grpc.aio.AioRpcError as error:
                 if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
                     raise
-                missing = error.details() or error.code().name
+                # A deadline that cuts the last attempt short says less than what was found before.
+                if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED or not missing:
+                    missing = brief(error)
             else:
                 absent = [service for service in wanted if service not in present]
                 if not absent:
