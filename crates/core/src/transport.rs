@@ -1,27 +1,22 @@
 //! What both ends of a connection share: the calls on it, their content in both directions, and how much of it may be
 //! held (PROTOCOL-HTTP2.md, "HTTP2 Transport Mapping").
 
+use crate::admission::{Admission, Stage};
 use crate::compression::{Encoding, InflateError};
 use crate::message::{Inbox, MessageBuffer, Taken, prefix};
 use crate::status::{Code, Status};
 use oxgrpc_http2::{Connection, ErrorCode, NO_TAG, Payload, Role, Sent, StreamKey};
 use slab::Slab;
-use std::collections::VecDeque;
-
-/// Messages that are longer than their stream's window are let in whole, but only so many octets of them at once.
-/// Others wait at their window, so that a thousand half-sent messages do not add up.
-const LARGE_MESSAGES: usize = 16 << 20;
-
-/// How much of all other messages a connection may hold unread. Below it nobody who waits for a message is stuck, and a
-/// thousand streams may each hold their first window; above it calls are ended, the youngest first.
-const MAX_UNREAD: usize = 64 << 20;
 
 /// With less than this in the connection's window, whoever waits for a message is stuck behind what others do not read.
 const LEAST_WINDOW: usize = 16 << 10;
 
-/// What a window leaves open behind a message. nghttp2, and so Node and Envoy, ends a stream only while there is window
-/// left, although an END_STREAM without data needs none (RFC 9113 §6.9.1).
-const ROOM_TO_END: usize = 1;
+/// How far the connection's window is opened then, if that much may still be unread.
+const WIDENED_WINDOW: usize = 1 << 20;
+
+/// What a connection may hold unread by default. A hundred messages of 4 MiB fit, which a proxy may well send in turns, so
+/// that none is whole before nearly all of them are here.
+pub(crate) const MAX_UNREAD: usize = 512 << 20;
 
 /// How large messages may be.
 #[derive(Clone, Copy, Debug)]
@@ -66,14 +61,6 @@ pub enum Next<B> {
     Failed(Status),
 }
 
-/// A message that is let in although it is longer than the window, until it is taken.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Grant {
-    None,
-    Waiting,
-    Given(usize),
-}
-
 /// A call on a connection; `S` is what the client's or the server's side adds.
 #[derive(Debug)]
 pub(crate) struct Call<B, S> {
@@ -88,12 +75,17 @@ pub(crate) struct Call<B, S> {
     pub(crate) reading: bool,
     /// The peer has ended its side.
     pub(crate) received_all: bool,
-    grant: Grant,
+    /// Where its next message stands, if that is longer than the window.
+    pub(crate) stage: Stage,
     pub(crate) limits: MessageLimits,
     pub(crate) side: S,
 }
 
 impl<B: MessageBuffer, S> Call<B, S> {
+    pub(crate) fn is_named(&self, id: CallId) -> bool {
+        self.generation == id.generation
+    }
+
     /// Whether a reader waits for octets.
     fn waits(&self) -> bool {
         self.reading && !self.received_all && !self.inbox.has_message()
@@ -105,23 +97,23 @@ pub(crate) struct Transport<B, S> {
     pub(crate) calls: Slab<Call<B, S>>,
     limits: MessageLimits,
     generation: u32,
-    /// Octets of large messages that are let in and not taken.
-    granted: usize,
-    /// Calls that wait to let theirs in.
-    waiting: VecDeque<CallId>,
+    /// Octets that all calls together may hold unread. Below it nobody who waits for a message is stuck; above it calls
+    /// are ended.
+    max_unread_bytes: usize,
+    pub(crate) admission: Admission,
     /// Whether the peer obeys all our SETTINGS.
     settled: bool,
 }
 
 impl<B: MessageBuffer, S> Transport<B, S> {
-    pub(crate) fn new(http: Connection, limits: MessageLimits) -> Self {
+    pub(crate) fn new(http: Connection, limits: MessageLimits, max_unread_bytes: usize) -> Self {
         Self {
             http,
             calls: Slab::new(),
             limits,
             generation: 0,
-            granted: 0,
-            waiting: VecDeque::new(),
+            max_unread_bytes,
+            admission: Admission::default(),
             settled: false,
         }
     }
@@ -147,7 +139,7 @@ impl<B: MessageBuffer, S> Transport<B, S> {
             send_encoding: Encoding::Identity,
             reading: false,
             received_all: false,
-            grant: Grant::None,
+            stage: Stage::Fits,
             limits: self.limits,
             side,
         });
@@ -156,12 +148,12 @@ impl<B: MessageBuffer, S> Transport<B, S> {
 
     #[inline]
     pub(crate) fn get(&self, id: CallId) -> Option<&Call<B, S>> {
-        self.calls.get(id.index()).filter(|call| call.generation == id.generation)
+        self.calls.get(id.index()).filter(|call| call.is_named(id))
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self, id: CallId) -> Option<&mut Call<B, S>> {
-        self.calls.get_mut(id.index()).filter(|call| call.generation == id.generation)
+        self.calls.get_mut(id.index()).filter(|call| call.is_named(id))
     }
 
     /// The call that an event's tag names.
@@ -188,9 +180,7 @@ impl<B: MessageBuffer, S> Transport<B, S> {
         if held > 0 {
             self.http.release(call.stream, held);
         }
-        if let Grant::Given(len) = call.grant {
-            self.end_grant(len);
-        }
+        self.end_admission(call.stage);
         Some(call)
     }
 
@@ -201,12 +191,15 @@ impl<B: MessageBuffer, S> Transport<B, S> {
         let held = call.inbox.held();
         let pushed = call.inbox.push(content, max);
         let dropped = held + content.len() - call.inbox.held();
+        let (stream, stage) = (call.stream, call.stage);
         if dropped > 0 {
-            let stream = call.stream;
             self.http.release(stream, dropped);
         }
+        if stage != Stage::Fits {
+            self.admission.moved(content.len());
+        }
         let completed = pushed.map_err(|status| self.signed(status))?;
-        self.let_in(id);
+        self.admit(id);
         Ok(completed)
     }
 
@@ -214,46 +207,14 @@ impl<B: MessageBuffer, S> Transport<B, S> {
     pub(crate) fn discard(&mut self, id: CallId) {
         let Some(call) = self.get_mut(id) else { return };
         let inbox = std::mem::replace(&mut call.inbox, Inbox::new());
-        let grant = std::mem::replace(&mut call.grant, Grant::None);
+        let stage = std::mem::replace(&mut call.stage, Stage::Fits);
         let stream = call.stream;
         call.reading = false;
         let held = inbox.held();
         if held > 0 {
             self.http.release(stream, held);
         }
-        if let Grant::Given(len) = grant {
-            self.end_grant(len);
-        }
-    }
-
-    /// Lets a large message in, if its reader waits for it and there is room.
-    fn let_in(&mut self, id: CallId) {
-        let Some(call) = self.get_mut(id) else { return };
-        if !call.reading || call.grant != Grant::None {
-            return;
-        }
-        let Some((len, missing)) = call.inbox.incomplete() else { return };
-        let stream = call.stream;
-        if self.http.stream_window_available(stream) >= missing + ROOM_TO_END {
-            return;
-        }
-        if self.granted > 0 && self.granted + len > LARGE_MESSAGES {
-            if let Some(call) = self.get_mut(id) {
-                call.grant = Grant::Waiting;
-            }
-            if self.is_cluttered(self.waiting.len()) {
-                let calls = &self.calls;
-                let waits = |id: &CallId| {
-                    let call =
-                        calls.get(id.index()).filter(|call| call.generation == id.generation);
-                    call.is_some_and(|call| call.grant == Grant::Waiting)
-                };
-                self.waiting.retain(waits);
-            }
-            self.waiting.push_back(id);
-            return;
-        }
-        self.give(id, len, missing);
+        self.end_admission(stage);
     }
 
     /// Whether a line of `len` calls is mostly made of such as are gone: a client that resets what has come into line
@@ -262,71 +223,40 @@ impl<B: MessageBuffer, S> Transport<B, S> {
         len > 2 * self.calls.len() + 64
     }
 
-    #[cfg(test)]
-    pub(crate) fn waiting_len(&self) -> usize {
-        self.waiting.len()
-    }
-
-    fn give(&mut self, id: CallId, len: usize, missing: usize) {
-        let Some(call) = self.get_mut(id) else { return };
-        call.grant = Grant::Given(len);
-        let stream = call.stream;
-        self.granted += len;
-        let missing = missing + ROOM_TO_END;
-        self.http.grant(stream, missing);
-        let available = self.http.connection_window_available();
-        self.http.grant_connection(available.saturating_add(missing));
-    }
-
-    /// Lets in what is still missing of a message that was let in.
-    fn top_up(&mut self, id: CallId) {
-        let Some(call) = self.get(id) else { return };
-        if let (Grant::Given(_), Some((_, missing))) = (call.grant, call.inbox.incomplete()) {
-            self.http.grant(call.stream, missing + ROOM_TO_END);
-        }
-    }
-
-    fn end_grant(&mut self, len: usize) {
-        self.granted -= len;
-        while let Some(&id) = self.waiting.front() {
-            let next = self.get_mut(id).filter(|call| call.grant == Grant::Waiting);
-            if let Some((len, missing)) = next.and_then(|call| call.inbox.incomplete()) {
-                if self.granted > 0 && self.granted + len > LARGE_MESSAGES {
-                    return;
-                }
-                self.give(id, len, missing);
-            }
-            self.waiting.pop_front();
-        }
-    }
-
-    /// After a batch of input: nobody who waits for a message may be stuck. Returns a call that has to end for that, with
-    /// its status; then there may be another.
+    /// After a batch of input, and when a look is due: nobody who waits for a message may be stuck. Returns a call that
+    /// has to end for that, with its status; then there may be another.
     pub(crate) fn unstick(&mut self) -> Option<(CallId, Status)> {
-        // Our first SETTINGS may shrink windows that were wide enough before (RFC 9113 §6.9.2).
         let settled = self.http.settings_are_acknowledged();
         if settled && !self.settled {
-            for id in self.ids() {
-                self.let_in(id);
-                self.top_up(id);
-            }
+            self.widen_shrunk_windows();
         }
         self.settled = settled;
-        if !self.is_short() {
+        // Who has its message and waits for the end counts, too: a window is never left without room to end.
+        let is_awaited = |(_, call): (usize, &Call<B, S>)| call.reading && !call.received_all;
+        if !self.is_short() || !self.calls.iter().any(is_awaited) {
             return None;
         }
         if !self.is_full() {
-            // Who has its message and waits for the end counts, too: see `ROOM_TO_END`.
-            if self.calls.iter().any(|(_, call)| call.reading && !call.received_all) {
-                self.widen();
-            }
+            self.widen();
             return None;
         }
-        let holds = |(_, call): &(usize, &Call<B, S>)| call.waits() && call.inbox.held() > 0;
-        let youngest = self.calls.iter().filter(holds).max_by_key(|(_, call)| call.generation);
-        let (index, call) = youngest?;
-        let id = CallId { index: index as u32, generation: call.generation };
-        Some((id, self.too_much_unread()))
+        Some((self.hoarder()?, self.too_much_unread()))
+    }
+
+    /// The call to end when too much is unread: the youngest that holds at least half as much as any. A message that is
+    /// admitted comes to its end if another can go; a call that holds nothing ends if there is no other.
+    pub(crate) fn hoarder(&self) -> Option<CallId> {
+        let spare = |call: &Call<B, S>| match call.stage {
+            Stage::Admitted(_) => 0,
+            Stage::Fits | Stage::Waiting => call.inbox.held(),
+        };
+        let open = || self.calls.iter().filter(|(_, call)| !call.received_all);
+        let most = open().map(|(_, call)| spare(call)).max()?;
+        let holds_much = |call: &Call<B, S>| most > 0 && 2 * spare(call) >= most;
+        let candidates = open().filter(|(_, call)| call.waits() || call.inbox.held() > 0);
+        let (index, call) = candidates
+            .max_by_key(|(_, call)| (holds_much(call), call.inbox.held() > 0, call.generation))?;
+        Some(CallId { index: index as u32, generation: call.generation })
     }
 
     /// Whether what is unread has taken up the connection's window.
@@ -336,27 +266,28 @@ impl<B: MessageBuffer, S> Transport<B, S> {
 
     /// Whether as much is unread as may be.
     fn is_full(&self) -> bool {
-        self.http.held_bytes() > self.granted + MAX_UNREAD
+        self.http.held_bytes() > self.max_unread_bytes
     }
 
     fn too_much_unread(&self) -> Status {
-        let text = format!("More than {MAX_UNREAD} octets of the connection's messages are unread");
+        let max = self.max_unread_bytes;
+        let text = format!("More than {max} octets of the connection's messages are unread");
         self.signed(Status::new(Code::ResourceExhausted, text))
     }
 
     /// Lets in more on the connection than is read: each stream's own window is the bound then.
     fn widen(&mut self) {
-        self.http.grant_connection(16 * LEAST_WINDOW);
+        let room = self.max_unread_bytes.saturating_sub(self.http.held_bytes());
+        self.http.grant_connection(room.clamp(LEAST_WINDOW, WIDENED_WINDOW));
     }
 
-    /// Nothing more comes for a call: a message that was let in and is not whole makes room for others.
+    /// Nothing more comes for a call: a message that was admitted and is not whole makes room for others.
     pub(crate) fn receive_no_more(&mut self, id: CallId) {
         let Some(call) = self.get_mut(id) else { return };
         call.received_all = true;
-        if !call.inbox.has_message()
-            && let Grant::Given(len) = std::mem::replace(&mut call.grant, Grant::None)
-        {
-            self.end_grant(len);
+        if !call.inbox.has_message() {
+            let stage = std::mem::replace(&mut call.stage, Stage::Fits);
+            self.end_admission(stage);
         }
     }
 
@@ -369,23 +300,23 @@ impl<B: MessageBuffer, S> Transport<B, S> {
                 return Next::End;
             }
             call.reading = true;
-            self.let_in(id);
+            self.admit(id);
             if self.is_short() {
                 if self.is_full() {
-                    return Next::Failed(self.too_much_unread());
+                    // A call has to end for this one to go on, and not necessarily this one.
+                    self.admission.ask();
+                } else {
+                    self.widen();
                 }
-                self.widen();
             }
             return Next::Pending;
         };
         call.reading = false;
         let (stream, encoding) = (call.stream, call.receive_encoding);
         // Not before: whole messages that nobody takes must not add up either.
-        let grant = std::mem::replace(&mut call.grant, Grant::None);
+        let stage = std::mem::replace(&mut call.stage, Stage::Fits);
         self.http.release(stream, taken.content_len);
-        if let Grant::Given(len) = grant {
-            self.end_grant(len);
-        }
+        self.end_admission(stage);
         match inflate(taken, encoding, max) {
             Ok(message) => Next::Message(message),
             Err(status) => Next::Failed(self.signed(status)),

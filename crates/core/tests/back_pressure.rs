@@ -4,9 +4,8 @@
 mod common;
 
 use common::client::Client;
-use common::field;
 use common::server::{STREAM, Server};
-use oxgrpc_core::{CallId, ClientEvent, Engine, Next, Sent, ServerEvent};
+use oxgrpc_core::{ClientEvent, Engine, Next, Sent, ServerEvent};
 use oxgrpc_testkit::frame::*;
 use oxgrpc_testkit::grpc::message;
 
@@ -107,74 +106,6 @@ fn a_reader_that_does_not_read_stops_its_peer() {
     // What the handler has not read is given back when it has finished.
     server.engine.finish(call, &oxgrpc_core::Status::OK, &oxgrpc_core::Metadata::new());
     assert_eq!(server.engine.http().held_bytes(), 0);
-}
-
-#[test]
-fn a_message_longer_than_the_window_is_let_in_for_a_reader() {
-    let large = message(vec![7; 1 << 20]);
-    let (start, end) = large.split_at(60_000);
-    let mut server = Server::new();
-    let call = server.streaming(1);
-    server.frames();
-    fill(&mut server, 1, start);
-    assert_eq!(opened(&server.frames(), 1), 0);
-    assert_eq!(server.engine.take_message(call), Next::Pending);
-    let frames = server.frames();
-    assert_eq!(WINDOW - start.len() + opened(&frames, 1), end.len() + 1);
-    fill(&mut server, 1, end);
-    assert_eq!(server.events(), [ServerEvent::Readable(call)]);
-    assert_eq!(server.read_all(call).concat(), large[5..]);
-    assert_eq!(server.engine.http().held_bytes(), 0);
-}
-
-#[test]
-fn a_window_is_never_used_up_by_a_message_that_is_waited_for() {
-    // nghttp2 needs an open window to end a stream: Node's server would never end these.
-    for len in [WINDOW - 6, WINDOW - 5, WINDOW - 4, 100_000] {
-        let mut client = Client::new();
-        client.unary();
-        client.frames();
-        let content = message(vec![7; len]);
-        client.send(response(1));
-        let mut room = WINDOW;
-        for piece in content.chunks(16 << 10) {
-            client.send(data(1, piece));
-            room = room + opened(&client.frames(), 1) - piece.len();
-            assert!(room > 0, "after {len} octets");
-        }
-    }
-}
-
-#[test]
-fn only_so_many_large_messages_are_let_in_at_once() {
-    let mut server = Server::new();
-    let prefix = [0, 0, 0x40, 0, 0]; // 4 MiB.
-    let calls: Vec<CallId> = (0..5).map(|i| server.streaming(1 + 2 * i)).collect();
-    for (call, stream) in calls.iter().zip([1, 3, 5, 7, 9]) {
-        server.send(data(stream, prefix));
-        assert_eq!(server.engine.take_message(*call), Next::Pending);
-    }
-    let frames = server.frames();
-    let let_in: Vec<bool> = [1, 3, 5, 7, 9].map(|stream| opened(&frames, stream) > 0).into();
-    assert_eq!(let_in, [true, true, true, true, false]);
-    // A call that goes away makes room.
-    server.send(reset(3, 8));
-    assert!(opened(&server.frames(), 9) > 4_000_000);
-}
-
-#[test]
-fn a_call_that_has_ended_does_not_keep_others_large_messages_out() {
-    let mut client = Client::with(|options| options.limits.max_receive_bytes = 64 << 20);
-    let calls = [client.streaming(), client.streaming()];
-    for (call, stream) in calls.into_iter().zip([1, 3]) {
-        client.send(response(stream)).send(data(stream, [0, 1, 0x20, 0, 0])); // 18 MiB.
-        assert_eq!(client.engine.take_message(call), Next::Pending);
-    }
-    let frames = client.frames();
-    assert_eq!((opened(&frames, 1) > 0, opened(&frames, 3)), (true, 0));
-    // It has ended within its message, and its outcome is not taken yet.
-    client.send(reset(1, 2));
-    assert!(opened(&client.frames(), 3) > 18_000_000);
 }
 
 /// Carries octets between two engines until none move.
@@ -325,37 +256,4 @@ fn calls_are_refused_when_they_take_up_too_much() {
     server.send(reset(1, 8)).send(reset(3, 8));
     server.send(request(41, STREAM));
     assert_eq!(server.events().len(), 1);
-}
-
-#[test]
-fn calls_that_never_send_all_of_their_messages_are_bounded() {
-    let mut server = Server::new();
-    let half = &message(vec![7; 60_000])[..60_000];
-    let mut ended = Vec::new();
-    for (stream, piece) in (1..4000)
-        .step_by(2)
-        .flat_map(|stream| half.chunks(15_000).map(move |piece| (stream, piece)))
-    {
-        if piece.len() > server.engine.http().connection_window_available() {
-            break;
-        }
-        if piece.as_ptr() == half.as_ptr() {
-            server.send(request(stream, "/s/Unary"));
-        }
-        server.send(data(stream, piece));
-        let frames = server.frames();
-        for frame in frames.iter().filter(|frame| frame.kind == kind::HEADERS) {
-            let fields = server.fields(frame);
-            assert_eq!(field(&fields, "grpc-status"), Some("8"), "{fields:?}");
-            ended.push(frame.stream);
-        }
-        let held = server.engine.http().held_bytes();
-        assert!(held < 65 << 20, "{held} octets are held");
-    }
-    assert!(ended.len() > 500, "{} calls have ended", ended.len());
-    assert!(ended[0] > 2000, "{}, an old call, has ended", ended[0]);
-    // Those that are left can still be served.
-    server.send(data(1, &message(vec![7; 60_000])[60_000..]).end_stream());
-    let (call, _) = server.accept();
-    assert_eq!(server.read_all(call).len(), 1);
 }

@@ -74,7 +74,7 @@ impl<B: MessageBuffer> ClientConnection<B> {
     pub fn new(options: ClientOptions) -> Self {
         let http = Connection::new(Role::Client, options.http.clone());
         Self {
-            transport: Transport::new(http, options.limits),
+            transport: Transport::new(http, options.limits, options.max_unread_bytes),
             keepalive: options.keepalive.map(Keepalive::new),
             options,
             paths: HashMap::new(),
@@ -313,6 +313,16 @@ impl<B: MessageBuffer> ClientConnection<B> {
         self.fail(id, deadline_exceeded());
     }
 
+    /// Sees to it that messages that are waited for can come, at the cost of some calls if too much is unread.
+    fn look_after_messages(&mut self, now: Instant) {
+        self.transport.look_after(now);
+        while let Some((id, status)) = self.transport.unstick() {
+            // What has come of it would otherwise be held until its caller has noticed.
+            self.transport.discard(id);
+            self.fail(id, status);
+        }
+    }
+
     /// Ends a call that cannot go on, and tells the server.
     fn fail(&mut self, id: CallId, status: Status) {
         self.transport.reset(id, ErrorCode::CANCEL);
@@ -429,24 +439,21 @@ impl<B: MessageBuffer> Engine for ClientConnection<B> {
                 _ => {}
             }
         }
-        while let Some((id, status)) = self.transport.unstick() {
-            self.fail(id, status);
-        }
+        self.look_after_messages(now);
         Ok(())
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        let next = self.deadlines.next();
-        match self.keepalive.as_ref().and_then(Keepalive::due) {
-            None => next,
-            Some(due) => Some(next.map_or(due, |next| next.min(due))),
-        }
+        let keepalive = self.keepalive.as_ref().and_then(Keepalive::due);
+        let messages = self.transport.admission.due();
+        [self.deadlines.next(), keepalive, messages].into_iter().flatten().min()
     }
 
     fn expire(&mut self, now: Instant) {
         while let Some(id) = self.deadlines.expired(now) {
             self.exceed_deadline(id);
         }
+        self.look_after_messages(now);
         let Some(keepalive) = &mut self.keepalive else { return };
         let http = &mut self.transport.http;
         match keepalive.expire(now, self.transport.calls.len(), http.content_frames()) {

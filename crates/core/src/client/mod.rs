@@ -8,7 +8,7 @@ use crate::compression::Encoding;
 use crate::keepalive::KeepaliveOptions;
 use crate::metadata::Metadata;
 use crate::status::Status;
-use crate::transport::{CallId, MessageLimits};
+use crate::transport::{CallId, MAX_UNREAD, MessageLimits};
 use oxgrpc_http2::{Config, ErrorCode, UsageError};
 use std::time::Instant;
 
@@ -101,7 +101,7 @@ impl Outcome {
 }
 
 /// The knobs of a client's connection.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ClientOptions {
     /// HTTP/2's knobs.
     pub http: Config,
@@ -115,4 +115,20 @@ pub struct ClientOptions {
     pub authority: String,
     /// `user-agent`.
     pub user_agent: String,
+    /// How many octets of messages all calls of the connection may hold unread before calls end for it, the youngest first.
+    pub max_unread_bytes: usize,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            http: Config::default(),
+            limits: MessageLimits::default(),
+            keepalive: None,
+            scheme: "",
+            authority: String::new(),
+            user_agent: String::new(),
+            max_unread_bytes: MAX_UNREAD,
+        }
+    }
 }

@@ -84,7 +84,7 @@ impl<B: MessageBuffer> ServerConnection<B> {
     pub fn new(options: ServerOptions, methods: Arc<Methods>) -> Self {
         let http = Connection::new(Role::Server, options.http.clone());
         Self {
-            transport: Transport::new(http, options.limits),
+            transport: Transport::new(http, options.limits, options.max_unread_bytes),
             methods,
             responses: [Encoding::Identity, Encoding::Deflate, Encoding::Gzip]
                 .map(prepare_response),
@@ -461,6 +461,14 @@ impl<B: MessageBuffer> ServerConnection<B> {
         self.remove(id);
     }
 
+    /// Sees to it that messages that are waited for can come, at the cost of some calls if too much is unread.
+    fn look_after_messages(&mut self, now: Instant) {
+        self.transport.look_after(now);
+        while let Some((id, status)) = self.transport.unstick() {
+            self.fail(id, &status);
+        }
+    }
+
     /// What a batch of input means for the connection as a whole.
     #[inline]
     fn note_receipt(&mut self, now: Instant) -> Result<(), Violation> {
@@ -558,22 +566,22 @@ impl<B: MessageBuffer> Engine for ServerConnection<B> {
                 _ => {}
             }
         }
-        while let Some((id, status)) = self.transport.unstick() {
-            self.fail(id, &status);
-        }
+        self.look_after_messages(now);
         self.note_receipt(now)
     }
 
     fn next_deadline(&self) -> Option<Instant> {
         let keepalive = self.keepalive.as_ref().and_then(Keepalive::due);
         let lifetime = self.lifetime.as_ref().and_then(Lifetime::due);
-        [self.deadlines.next(), keepalive, lifetime].into_iter().flatten().min()
+        let messages = self.transport.admission.due();
+        [self.deadlines.next(), keepalive, lifetime, messages].into_iter().flatten().min()
     }
 
     fn expire(&mut self, now: Instant) {
         while let Some(id) = self.deadlines.expired(now) {
             self.exceed_deadline(id);
         }
+        self.look_after_messages(now);
         let calls = self.calls();
         let http = &mut self.transport.http;
         if let Some(keepalive) = &mut self.keepalive {
@@ -666,12 +674,12 @@ mod tests {
             let frames = [frame::request(stream, PATH), frame::data(stream, &large)];
             server.receive(&mut &frame::encode_all(&frames)[..], Instant::now()).unwrap();
         }
-        assert_eq!(server.transport.waiting_len(), 0);
+        assert_eq!(server.transport.admission.waiting_len(), 0);
         come_and_go(&mut server, &large);
         assert!(
-            (1..=140).contains(&server.transport.waiting_len()),
+            (1..=140).contains(&server.transport.admission.waiting_len()),
             "{}",
-            server.transport.waiting_len()
+            server.transport.admission.waiting_len()
         );
     }
 }

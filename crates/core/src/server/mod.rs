@@ -10,7 +10,7 @@ pub use ping_policy::PingRules;
 
 use crate::keepalive::KeepaliveOptions;
 use crate::metadata::Metadata;
-use crate::transport::{CallId, MessageLimits};
+use crate::transport::{CallId, MAX_UNREAD, MessageLimits};
 use hashbrown::HashMap;
 use oxgrpc_http2::Config;
 use std::sync::Arc;
@@ -58,6 +58,8 @@ pub struct ServerOptions {
     pub pings: PingRules,
     /// How long the connection is kept.
     pub lifetime: LifetimeOptions,
+    /// How many octets of messages all calls of the connection may hold unread before calls end for it, the youngest first.
+    pub max_unread_bytes: usize,
     /// While more octets of responses than this wait for the client, no further calls are reported.
     pub max_unsent_bytes: usize,
     /// Calls are refused while those on the connection, with their metadata, take up more octets than this.
@@ -72,6 +74,7 @@ impl Default for ServerOptions {
             keepalive: None,
             pings: PingRules::default(),
             lifetime: LifetimeOptions::default(),
+            max_unread_bytes: MAX_UNREAD,
             max_unsent_bytes: 8 << 20,
             max_calls_bytes: 32 << 20,
         }

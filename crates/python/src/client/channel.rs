@@ -201,6 +201,7 @@ impl Channel {
                 scheme: security.scheme(),
                 authority,
                 user_agent,
+                ..ClientOptions::default()
             },
             balancer,
             encoding: options.encoding,

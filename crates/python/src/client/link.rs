@@ -174,6 +174,9 @@ impl ClientLink {
         if has_output {
             link::flush_later(slf);
         }
+        if matches!(next, Next::Pending) {
+            link::update_timer(slf);
+        }
         next
     }
 

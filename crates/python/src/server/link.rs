@@ -272,6 +272,7 @@ impl ServerLink {
             link::flush_later(slf);
         }
         if matches!(next, Next::Pending) {
+            link::update_timer(slf);
             link::flush_before_waiting(slf);
         }
         next
