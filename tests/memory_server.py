@@ -20,6 +20,10 @@ async def echo(request: bytes, context: Any) -> bytes:
     return request
 
 
+async def length(request: bytes, context: Any) -> bytes:
+    return b"%d" % len(request)
+
+
 async def blob(request: bytes, context: Any) -> bytes:
     return bytes(len(BLOB))
 
@@ -69,6 +73,7 @@ async def ignore(requests: AsyncIterator[bytes], context: Any) -> bytes:
 
 METHODS = {
     "Echo": grpc.unary_unary_rpc_method_handler(echo),
+    "Length": grpc.unary_unary_rpc_method_handler(length),
     "Blob": grpc.unary_unary_rpc_method_handler(blob),
     "LateBlob": grpc.unary_unary_rpc_method_handler(late_blob),
     "LateStream": grpc.unary_stream_rpc_method_handler(late_stream),

@@ -65,6 +65,7 @@ class Server(Process):
         super().__init__(pid)
         self.port = port
         self.echo = channel.unary_unary("/test.Memory/Echo")
+        self.length = channel.unary_unary("/test.Memory/Length")
         self.open_gate = channel.unary_unary("/test.Memory/OpenGate")
 
     async def turns(self, count: int) -> None:
@@ -288,6 +289,14 @@ async def late_starved_streams(server: Server) -> None:
 @act()
 async def late_unread_replies_without_a_limit_of_streams(server: Server) -> None:
     await open_gate(server, b"", (call(n, "LateBlob") for n in streams(10_000)))
+
+
+@act()
+async def a_hundred_large_uploads_at_once(server: Server) -> None:
+    """400 MB, of which genuine grpcio holds most at a time."""
+    upload = bytes(4000 << 10)
+    lengths = await asyncio.gather(*(server.length(upload, timeout=TIMEOUT_SECONDS) for _ in range(100)))
+    assert lengths == 100 * [b"%d" % len(upload)]
 
 
 @act()
