@@ -25,7 +25,7 @@ from virtufin.api.client import (
     status_pb2,
 )
 
-SERVICES = {"workmanager": ["ListWorkers", "CreateWorker", "StartWorker", "Count"], "echo": ["Echo", "Fail"]}
+SERVICES = {"workmanager": ["ListWorkers", "CreateWorker", "StartWorker", "Count"], "echo": ["Echo", "Fail", "Wait"]}
 
 END = object()
 
@@ -93,6 +93,8 @@ class FakeGateway(gateway_pb2_grpc.GatewayServicer, pubsub_pb2_grpc.PubsubServic
             return gateway_pb2.InvokeJsonResponse(status="NOT_FOUND", message="no such service or method")
         if request.method == "Fail":
             return gateway_pb2.InvokeJsonResponse(status="ALREADY_EXISTS", message="it is there")
+        if request.method == "Wait":
+            await asyncio.Event().wait()
         if request.method == "Echo":
             return gateway_pb2.InvokeJsonResponse(success=True, status="OK", response_data=request.request_data)
         answer = {"workers": [{"id": "w1", "mimeType": "text/x-python", "codeSource": {"url": "u"}}]}
@@ -104,6 +106,9 @@ class FakeGateway(gateway_pb2_grpc.GatewayServicer, pubsub_pb2_grpc.PubsubServic
         return gateway_pb2.InvokeResponse(success=True, status="OK", response_data=request.request_data[::-1])
 
     async def InvokeJsonStream(self, request: Any, context: Any) -> Any:
+        self._note("InvokeJsonStream", context)
+        if request.method == "Wait":
+            await asyncio.Event().wait()
         for number in range(json.loads(request.request_data).get("count", 0)):
             yield gateway_pb2.InvokeJsonResponse(
                 success=True, status="OK", response_data=json.dumps({"itemNumber": number})

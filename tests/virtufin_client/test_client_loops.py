@@ -71,6 +71,19 @@ async def test_a_handle_is_cancelled_from_another_thread() -> None:
         await fake.subscribed(0)
 
 
+async def test_a_call_that_is_running_tells_that_the_client_was_closed() -> None:
+    async with serving() as fake:
+        client = ApiClient("127.0.0.1", fake.port)
+        calling = asyncio.create_task(client.gateway.echo.Wait({}))
+        streaming = asyncio.create_task(anext(client.gateway.echo.Wait.stream({"wait": True})))
+        while not {"InvokeJson", "InvokeJsonStream"} <= set(fake.seen):
+            await asyncio.sleep(0)
+        await client.close()
+        for task in (calling, streaming):
+            with pytest.raises(RuntimeError, match="closed while it waited for the gateway"):
+                await task
+
+
 async def test_closing_from_one_loop_closes_what_another_has_open() -> None:
     async with serving() as fake:
         client = ApiClient("127.0.0.1", fake.port)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import enum
 import threading
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, Union
 
@@ -91,6 +92,13 @@ class Settings:
         return grpc.aio.secure_channel(self.target, self.credentials, options=options)
 
 
+def cancelled_from_outside() -> bool:
+    """Whether the running task was cancelled, rather than the call that it waits for."""
+    task = asyncio.current_task()
+    cancelling = getattr(task, "cancelling", None)  # Python 3.11
+    return cancelling is not None and bool(cancelling())
+
+
 class _Closable(Protocol):
     async def aclose(self) -> None: ...
 
@@ -113,6 +121,7 @@ class Connection:
         self.opening: dict[asyncio.Future[None], frozenset[str]] = {}
         #: ``async with`` blocks on this loop.
         self.entered = 0
+        self.closed = False
         self._owned = owned
 
     def metadata(self, more: Metadata | None) -> tuple[tuple[str, str | bytes], ...]:
@@ -134,11 +143,24 @@ class Connection:
 
         Raises:
           grpc.RpcError: it failed.
+          RuntimeError: the client was closed meanwhile.
         """
-        return await method(request, timeout=self.timeout(timeout), metadata=self.metadata(metadata))
+        with self.closing_told():
+            return await method(request, timeout=self.timeout(timeout), metadata=self.metadata(metadata))
+
+    @contextmanager
+    def closing_told(self) -> Iterator[None]:
+        """Raises RuntimeError where a channel that is closed would have the caller look cancelled."""
+        try:
+            yield
+        except asyncio.CancelledError as error:
+            if not self.closed or cancelled_from_outside():
+                raise
+            raise RuntimeError("the client was closed while it waited for the gateway") from error
 
     async def aclose(self) -> None:
         """Ends what is open and closes the channel."""
+        self.closed = True
         while self.open:
             await asyncio.gather(*(stream.aclose() for stream in tuple(self.open)))
         if self._owned:

@@ -209,7 +209,11 @@ class GatewayClient:
             request, timeout=connection.timeout(timeout), metadata=connection.metadata(metadata)
         )
         try:
-            while (response := await call.read()) is not grpc.aio.EOF:
+            while True:
+                with connection.closing_told():
+                    response = await call.read()
+                if response is grpc.aio.EOF:
+                    break
                 if not response.success:
                     raise await self._failure(service, method, response.status, response.message)
                 if response.response_data:

@@ -20,7 +20,7 @@ from typing import Any, Generic, TypeVar
 import grpc
 import grpc.aio
 
-from ._calls import Connection, before
+from ._calls import Connection, before, cancelled_from_outside
 from ._events import Gap, PubsubEvent
 
 Event = TypeVar("Event", bound=PubsubEvent)
@@ -51,13 +51,6 @@ FINAL = frozenset(
 
 
 async def _ignore(_: object) -> None: ...
-
-
-def _cancelled_from_outside() -> bool:
-    """Whether the running task was cancelled, rather than the call that it waits for."""
-    task = asyncio.current_task()
-    cancelling = getattr(task, "cancelling", None)  # Python 3.11
-    return cancelling is not None and bool(cancelling())
 
 
 class EventStream(Generic[Event]):
@@ -150,7 +143,7 @@ class EventStream(Generic[Event]):
         except TimeoutError:
             metadata = {}
         except asyncio.CancelledError:
-            if not self.closed or _cancelled_from_outside():
+            if not self.closed or cancelled_from_outside():
                 raise
         if self.closed:
             call.cancel()
@@ -217,7 +210,7 @@ class EventStream(Generic[Event]):
                     raise
                 continue
             except asyncio.CancelledError:
-                if self.closed and not _cancelled_from_outside():
+                if self.closed and not cancelled_from_outside():
                     break
                 self.cancel()
                 raise
