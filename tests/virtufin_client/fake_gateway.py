@@ -92,7 +92,8 @@ class FakeGateway(gateway_pb2_grpc.GatewayServicer, pubsub_pb2_grpc.PubsubServic
         if request.method not in SERVICES.get(request.service, ()):
             return gateway_pb2.InvokeJsonResponse(status="NOT_FOUND", message="no such service or method")
         if request.method == "Fail":
-            return gateway_pb2.InvokeJsonResponse(status="ALREADY_EXISTS", message="it is there")
+            details = json.dumps({"code": 6, "message": "it is there", "details": [{"retryDelay": "1s"}]})
+            return gateway_pb2.InvokeJsonResponse(status="ALREADY_EXISTS", message="it is there", response_data=details)
         if request.method == "Wait":
             await asyncio.Event().wait()
         if request.method == "Echo":
@@ -137,6 +138,15 @@ class FakeGateway(gateway_pb2_grpc.GatewayServicer, pubsub_pb2_grpc.PubsubServic
         values = {key: value for (service, key), (value, _) in self.state.items() if service == request.service}
         return state_pb2.GetAllStateResponse(values=values)
 
+    async def ListKeys(self, request: Any, context: Any) -> Any:
+        """Two a page."""
+        keys = sorted(
+            key for service, key in self.state if service == request.service and key.startswith(request.prefix)
+        )
+        rest = [key for key in keys if key > request.page_token]
+        token = rest[1] if len(rest) > 2 else ""
+        return state_pb2.ListKeysResponse(keys=rest[:2], next_page_token=token)
+
     async def RegisterKeys(self, request: Any, context: Any) -> Any:
         return state_pb2.RegisterKeysResponse(status=status(message=",".join(request.keys)))
 
@@ -173,9 +183,9 @@ class FakeGateway(gateway_pb2_grpc.GatewayServicer, pubsub_pb2_grpc.PubsubServic
                 )
             elif wanted is None:
                 source = metadata.get("ce-source", "")
-                queue.put_nowait(
-                    gateway_pb2.TopicEventRequest(id=identifier, topic=topic, data=data, source=source, type="t")
-                )
+                event = gateway_pb2.TopicEventRequest(id=identifier, topic=topic, data=data, source=source, type="t")
+                event.metadata.update(metadata)
+                queue.put_nowait(event)
 
     async def _stream(self, method: str, topic: str | None, context: Any) -> AsyncIterator[Any]:
         self._note(method, context)

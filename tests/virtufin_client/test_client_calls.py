@@ -79,6 +79,7 @@ async def test_a_failure_in_band_is_a_value_error_with_its_status() -> None:
             await client.gateway.echo.Fail({})
         assert isinstance(caught.value, GatewayError)
         assert (caught.value.status, caught.value.message) == ("ALREADY_EXISTS", "it is there")
+        assert [detail["retry_delay"] for detail in caught.value.details] == ["1s"]
         again = pickle.loads(pickle.dumps(caught.value))
         assert (str(again), again.status) == (str(caught.value), "ALREADY_EXISTS")
         with pytest.raises(GatewayError, match="UNAVAILABLE: down"):
@@ -191,6 +192,8 @@ async def test_state_is_saved_compared_and_deleted() -> None:
         await client.save_state_async("s", "bytes", "é".encode())
         values = (await client.get_all_state_async("s"))["values"]
         assert values == {"k": "v2", "object": '{"some_key": [1, "é"]}', "bytes": "é"}
+        assert await client.list_keys_async("s") == ["bytes", "k", "object"]
+        assert await client.list_keys_async("s", "b") == ["bytes"]
         assert (await client.register_keys_async("s", ["a", "b"]))["message"] == "a,b"
         with pytest.raises(grpc.RpcError):
             await client.delete_state_async("s", "k", etag=saved["etag"])

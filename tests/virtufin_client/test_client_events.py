@@ -224,6 +224,20 @@ async def test_events_of_nothing_are_dropped() -> None:
         assert (await anext(stream)).data == b"x"
 
 
+async def test_dropped_events_are_a_gap_with_a_length() -> None:
+    async with serving() as fake, client_of(fake) as client:
+        recorder = Recorder()
+        handle = await client.pubsub.subscribe_async_with_handler(recorder, ["t"])
+        fake.send("t", b"1", identifier="one")
+        fake.send("t", b"9", {"droppedevents": "7"})
+        assert [(await recorder.events.get()).data for _ in range(2)] == [b"1", b"9"]
+        gap = await recorder.gaps.get()
+        assert (gap.dropped, gap.last_message_id, gap.cause) == (7, "one", None)
+        assert str(gap).startswith("7 events of t were dropped")
+        assert handle.last_gap == gap
+        assert recorder.errors.empty()
+
+
 async def test_a_handler_is_called_with_the_events_of_all_its_topics() -> None:
     async with serving() as fake, client_of(fake) as client:
         received: asyncio.Queue[PubsubEvent] = asyncio.Queue()
@@ -356,9 +370,9 @@ async def test_the_event_stream_knows_the_service() -> None:
             fake.send("state-changes", b"[]")
             fake.send("prices.eur", b"", {"ce-source": "urn:com.virtufin.trader"})
             fake.send("prices.eur", b"", {"ce-source": "workmanager"})
-            fake.send("prices.eur", b"", {"ce-source": "https://elsewhere"})
+            fake.send("prices.eur", b'{"service": "payload"}', {"ce-source": "https://elsewhere"})
             events = [await anext(stream) for _ in range(6)]
-        assert [event.service for event in events] == ["echo", "s", "", "trader", "workmanager", ""]
+        assert [event.service for event in events] == ["echo", "s", "", "trader", "", "payload"]
         assert all(type(event) is StreamEvent and event.event_type == "t" for event in events)
         assert "service='echo'" in repr(events[0])
         async with await client.pubsub.subscribe_async("prices.eur") as stream:

@@ -23,6 +23,7 @@ from .state_pb2 import (
     DeleteStateRequest,
     GetAllStateRequest,
     GetStateRequest,
+    ListKeysRequest,
     RegisterKeysRequest,
     SaveStateRequest,
 )
@@ -234,6 +235,20 @@ class ApiClient:
         request = RegisterKeysRequest(service=service, keys=names_of("keys", keys))
         response = await connection.call(connection.state.RegisterKeys, request, timeout, metadata)
         return status_response(response.status)
+
+    async def list_keys_async(
+        self, service: str, prefix: str = "", *, timeout: Timeout = UNSET, metadata: Metadata | None = None
+    ) -> list[str]:
+        """Returns the keys of a service that begin with a prefix, without their values, in order."""
+        connection = self._connections.current()
+        keys: list[str] = []
+        request = ListKeysRequest(service=service, prefix=prefix, page_size=1_000)
+        while True:
+            response = await connection.call(connection.state.ListKeys, request, timeout, metadata)
+            keys += response.keys
+            if not response.next_page_token:
+                return keys
+            request.page_token = response.next_page_token
 
     async def delete_state_async(
         self,

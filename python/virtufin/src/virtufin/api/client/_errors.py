@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import grpc.aio
 
@@ -22,14 +23,23 @@ class GatewayError(ValueError):
       message: what the gateway or the backend says about it.
       operation: what was called, as ``service.Method``.
       suggestions: names that exist and resemble the unknown one.
+      details: the details of the backend's error, as dicts.
     """
 
-    def __init__(self, operation: str, status: str, message: str, suggestions: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        operation: str,
+        status: str,
+        message: str,
+        suggestions: Iterable[str] = (),
+        details: Iterable[dict[str, Any]] = (),
+    ) -> None:
         self.operation = operation
         self.status = status or "UNKNOWN"
         self.message = message
         self.suggestions = tuple(suggestions)
-        super().__init__(operation, status, message, self.suggestions)
+        self.details = tuple(details)
+        super().__init__(operation, status, message, self.suggestions, self.details)
 
     def __str__(self) -> str:
         text = f"{self.operation}: {self.status}"

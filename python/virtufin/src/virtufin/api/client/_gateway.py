@@ -20,7 +20,9 @@ from ._streams import EventStream
 from .gateway_pb2 import (
     GetMethodSchemaRequest,
     InvokeJsonRequest,
+    InvokeJsonResponse,
     InvokeRequest,
+    InvokeResponse,
     ListMethodsRequest,
     ListServicesRequest,
     MethodInfo,
@@ -46,6 +48,14 @@ def _described(method: MethodInfo) -> Response:
         is_client_streaming=method.is_client_streaming,
         is_server_streaming=method.is_server_streaming,
     )
+
+
+def _details(response_data: str | bytes) -> list[Response]:
+    """Returns the details of a failed call: ``{"code", "message", "details"}`` if there are some, else nothing."""
+    try:
+        return list(from_json(response_data)["details"])
+    except (ValueError, TypeError, KeyError):
+        return []
 
 
 class GatewayClient:
@@ -167,7 +177,7 @@ class GatewayClient:
         request = InvokeJsonRequest(service=service, method=method, request_data=request_json(request_data))
         response = await connection.call(connection.gateway.InvokeJson, request, timeout, metadata)
         if not response.success:
-            raise await self._failure(service, method, response.status, response.message)
+            raise await self._failure(service, method, response)
         return Response() if not response.response_data else from_json(response.response_data)
 
     #: The same: requests as dicts go as JSON.
@@ -187,7 +197,7 @@ class GatewayClient:
         request = InvokeRequest(service=service, method=method, request_data=bytes(request_bytes))
         response = await connection.call(connection.gateway.Invoke, request, timeout, metadata)
         if not response.success:
-            raise await self._failure(service, method, response.status, response.message)
+            raise await self._failure(service, method, response)
         return response.response_data
 
     async def invoke_stream_async(
@@ -199,9 +209,16 @@ class GatewayClient:
         timeout: Timeout = None,
         metadata: Metadata | None = None,
     ) -> AsyncGenerator[Response, None]:
-        """Calls a method that streams its responses, and yields them as dicts. Raises as :meth:`invoke_async` does.
+        """Calls a method that streams its responses, and yields them as dicts.
 
-        There is no deadline unless ``timeout`` sets one. Leaving the iteration cancels the backend's call.
+        Leaving the iteration cancels the backend's call.
+
+        Args:
+          timeout: seconds; without it the gateway's own deadline counts, 30 s unless it was told another.
+
+        Raises:
+          GatewayError: the call failed after its first response.
+          grpc.RpcError: it failed before, with the backend's status.
         """
         connection = self._connections.current()
         request = InvokeJsonRequest(service=service, method=method, request_data=request_json(request_data))
@@ -215,20 +232,21 @@ class GatewayClient:
                 if response is grpc.aio.EOF:
                     break
                 if not response.success:
-                    raise await self._failure(service, method, response.status, response.message)
+                    raise await self._failure(service, method, response)
                 if response.response_data:
                     yield from_json(response.response_data)
         finally:
             call.cancel()
 
-    async def _failure(self, service: str, method: str, status: str, message: str) -> GatewayError:
+    async def _failure(self, service: str, method: str, response: InvokeResponse | InvokeJsonResponse) -> GatewayError:
         """Returns the error of a failed call, with suggestions where a name is unknown."""
         suggestions: list[str] = []
-        if status == "NOT_FOUND":
+        if response.status == "NOT_FOUND":
             # Where they cannot be found, the failure is told without them.
             with contextlib.suppress(grpc.RpcError, RuntimeError):
                 suggestions = await self._suggestions(service, method)
-        return GatewayError(f"{service}.{method}", status, message, suggestions)
+        operation, details = f"{service}.{method}", _details(response.response_data)
+        return GatewayError(operation, response.status, response.message, suggestions, details)
 
     async def _suggestions(self, service: str, method: str) -> list[str]:
         known = self._connections

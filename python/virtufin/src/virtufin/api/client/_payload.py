@@ -33,7 +33,7 @@ def to_json(value: Any) -> str:
     return json.dumps(value, default=_default, ensure_ascii=False, allow_nan=False)
 
 
-def from_json(text: str) -> Any:
+def from_json(text: str | bytes) -> Any:
     """Parses JSON; its objects are :class:`Response`."""
     return json.loads(text, object_hook=Response)
 

@@ -91,6 +91,8 @@ class EventStream(Generic[Event]):
         self._closing = asyncio.Event()
         self._reading: asyncio.Future[Event | None] | None = None
         self._last_id = ""
+        #: When something was delivered, or the stream was opened.
+        self._moved = datetime.now(timezone.utc)
         self._recent: deque[str] = deque(maxlen=REMEMBERED_IDS)
         #: Ids that a resumed stream does not deliver again.
         self._delivered: frozenset[str] = frozenset()
@@ -179,9 +181,13 @@ class EventStream(Generic[Event]):
                 return
             self._delivered = frozenset(self._recent)
             self.reconnects += 1
-            self.last_gap = Gap(self.topics, started, datetime.now(timezone.utc), cause, self._last_id)
-            await self._on_gap(self.last_gap)
+            await self._report(started, cause, None)
             return
+
+    async def _report(self, started: datetime, cause: BaseException | None, dropped: int | None) -> None:
+        self._moved = datetime.now(timezone.utc)
+        self.last_gap = Gap(self.topics, started, self._moved, cause, self._last_id, dropped)
+        await self._on_gap(self.last_gap)
 
     async def _read(self) -> Any:
         if self._first:
@@ -221,11 +227,14 @@ class EventStream(Generic[Event]):
             # Some gateways probe their subscribers with events of nothing.
             if not event.topic and not event.data:
                 continue
+            if event.dropped:
+                await self._report(self._moved, None, event.dropped)
             if event.message_id:
                 if event.message_id in self._delivered:
                     continue
                 self._recent.append(event.message_id)
                 self._last_id = event.message_id
+            self._moved = datetime.now(timezone.utc)
             return event
         return None
 
