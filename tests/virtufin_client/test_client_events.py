@@ -56,7 +56,7 @@ async def test_what_is_published_is_received() -> None:
         assert (event.topic, event.data, event.metadata) == (
             "t",
             '{"a": "é"}'.encode(),
-            {"k": "v", "correlationid": "c"},
+            {"k": "v", "correlationid": "c", "ce-datacontenttype": "application/json"},
         )
         assert (event.message_id[:1], event.timestamp, event.correlation_id) == ("m", "2026-01-02T03:04:05Z", "c")
         assert event.data_as_json() == {"a": "é"}

@@ -57,7 +57,7 @@ class PubsubClient:
         """Publishes an event. Subscriptions that were begun before on this client and loop receive it.
 
         Args:
-          data: text goes as UTF-8, bytes as they are, everything else as JSON.
+          data: text goes as UTF-8, bytes as they are, everything else as JSON with that content type.
           metadata: CloudEvents extension attributes; ``ce-id``, ``ce-type`` and so on set the event's own.
           timeout: seconds; ``None`` for no deadline.
 
@@ -68,7 +68,10 @@ class PubsubClient:
           grpc.RpcError: the call failed.
           TypeError: the metadata is not text, or the data has no JSON form.
         """
-        request = PublishRequest(topic=topic, data=payload(data), metadata=text_metadata(metadata))
+        attributes = text_metadata(metadata)
+        if not isinstance(data, (str, bytes, bytearray, memoryview)):
+            attributes.setdefault("ce-datacontenttype", "application/json")
+        request = PublishRequest(topic=topic, data=payload(data), metadata=attributes)
         connection = self._connections.current()
         await self._subscribed(connection, topic)
         response = await connection.call(connection.pubsub.PublishEvent, request, timeout)
@@ -219,7 +222,7 @@ class PubsubClient:
         with replies.waiting(identifier, is_reply) as reply:
             try:
                 await before(deadline, replies.live())
-                published = await before(deadline, self.publish_async(topic, body, attributes, timeout=None))
+                published = await before(deadline, self.publish_async(topic, data, attributes, timeout=None))
                 if not published["success"]:
                     raise GatewayError(f"publish to {topic}", published["status"], published["message"])
                 return await before(deadline, reply)
