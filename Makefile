@@ -32,11 +32,11 @@ else
 	cargo test --workspace
 endif
 
-test-python: $(VENV)/dev $(GRPCIO_VENV)/stamp $(GENERATED)/stamp $(TEST_GENERATED)/stamp
+test-python: $(VENV)/dev $(GRPCIO_VENV)/stamp $(GENERATED)/stamp $(TEST_GENERATED)/stamp $(VIRTUFIN_STUBS)
 	$(VENV)/bin/python -m pytest --ignore=tests/virtufin_client $(PYTEST)
 
 # The client SDKs run on oxgrpc alone, from their sources, and on genuine grpcio alone, from their wheels.
-test-sdks: $(VENV)/dev $(SDK_VENV)/installed $(VIRTUFIN_STUBS)
+test-sdks: $(VENV)/dev $(SDK_VENV)/installed $(VIRTUFIN_STUBS) $(TEST_GENERATED)/stamp
 	cargo build -p oxgrpc-cli
 	$(VENV)/bin/python -m pytest tests/virtufin_client $(PYTEST)
 	$(SDK_VENV)/bin/python -m pytest tests/virtufin_client $(PYTEST)

@@ -157,6 +157,10 @@ async def cancelled(client, fake):
         task = asyncio.create_task(anext(client.pubsub.subscribe_async_iter("t")))
         await fake.subscribed()
         task.cancel()
+        try:
+            await task
+        except asyncio.CancelledError:
+            print("cancelled")
 
 async def left_by_break(client, fake):
     async with client:
@@ -175,7 +179,7 @@ asyncio.run(main())
     [
         ("closed_while_busy", ["None", "True"]),
         ("never_closed", ["['workmanager', 'echo']"]),
-        ("cancelled", []),
+        ("cancelled", ["cancelled"]),
         ("left_by_break", ["b'1'"]),
     ],
 )
