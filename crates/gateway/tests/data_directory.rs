@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use oxgrpc_gateway::config::Storage;
 use oxgrpc_gateway::state::{self, Condition, EmbeddedStore, Error, Store, Write, system_clock};
@@ -77,4 +78,72 @@ fn a_directory_that_cannot_be_used_is_named() {
         let message = message(open(place));
         assert!(message.contains(&place.display().to_string()), "{message}");
     }
+}
+
+/// A file system of its own, mounted for one test; only root may mount.
+struct Mount(tempfile::TempDir);
+
+impl Mount {
+    fn tmpfs(options: &str) -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", options, "tmpfs"])
+            .arg(directory.path())
+            .output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            Some(Self(directory))
+        } else {
+            eprintln!("skipped: mounting a tmpfs takes root");
+            None
+        }
+    }
+
+    fn remount(&self, options: &str) {
+        let status = Command::new("mount")
+            .args(["-o", &format!("remount,{options}")])
+            .arg(self.0.path())
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[tokio::test]
+async fn a_read_only_directory_is_named() {
+    let Some(mount) = Mount::tmpfs("size=2m") else { return };
+    drop(open(mount.0.path()).unwrap());
+    mount.remount("ro");
+    let message = message(open(mount.0.path()));
+    let path = mount.0.path().display().to_string();
+    assert!(message.contains(&path) && message.contains("Read-only"), "{message}");
+    mount.remount("rw");
+    open(mount.0.path()).unwrap();
+}
+
+#[tokio::test]
+async fn a_full_disk_is_named_and_writes_go_on_when_it_is_freed() {
+    let Some(mount) = Mount::tmpfs("size=2m") else { return };
+    let store = open(mount.0.path()).unwrap();
+    let ballast = mount.0.path().join("ballast");
+    fs::write(&ballast, vec![1; 1_000_000]).unwrap();
+    let mut written = 0;
+    let error = loop {
+        match store.transact("orders", vec![write(&written.to_string(), vec![7; 50_000])]).await {
+            Ok(_) => written += 1,
+            Err(error) => break error,
+        }
+    };
+    let Error::Exhausted(message) = error else { panic!("{error:?}") };
+    assert!(message.contains("state.redb") && message.contains("no space"), "{message}");
+    assert_eq!(store.entries("orders", usize::MAX).await.unwrap().len(), written);
+    fs::remove_file(ballast).unwrap();
+    store.transact("orders", vec![write("last", vec![7; 50_000])]).await.unwrap();
+    store.health().await.unwrap();
+    assert_eq!(store.entries("orders", usize::MAX).await.unwrap().len(), written + 1);
 }

@@ -1,6 +1,8 @@
 //! What the tests of stores and buses share: the engines that they run on, and a clock that is set by hand.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+pub mod disk;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};

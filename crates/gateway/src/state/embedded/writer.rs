@@ -86,7 +86,7 @@ pub(super) fn run(
         }
     };
     let _ = started.send(Ok(()));
-    let mut writer = Writer { database, clock, failed: false };
+    let mut writer = Writer { database, clock, failed: false, unproven: false };
     loop {
         let next =
             runtime.block_on(async { tokio::time::timeout(SWEEP_INTERVAL, queue.recv()).await });
@@ -114,6 +114,8 @@ struct Writer<'d> {
     clock: &'d Clock,
     /// The last commit failed: the database has to be opened again.
     failed: bool,
+    /// No commit has succeeded since one failed, so that [`Request::Check`] has to try one.
+    unproven: bool,
 }
 
 impl Writer<'_> {
@@ -125,10 +127,14 @@ impl Writer<'_> {
         let mut rest = batch.into_iter();
         let mut outcomes = Vec::with_capacity(rest.len());
         match self.commit(&mut rest, &mut outcomes) {
-            Ok(()) => outcomes.into_iter().for_each(Outcome::tell),
+            Ok(committed) => {
+                self.unproven &= !committed;
+                outcomes.into_iter().for_each(Outcome::tell);
+            }
             Err(error) => {
                 tracing::error!(store = self.database.name(), %error, "state was not written");
                 self.failed = true;
+                self.unproven = true;
                 let error = self.database.error(&error);
                 for outcome in outcomes {
                     let _ = match outcome {
@@ -152,11 +158,12 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// Carries out all requests in one transaction of the database; returns whether there was anything to commit.
     fn commit(
         &self,
         batch: &mut std::vec::IntoIter<Request>,
         outcomes: &mut Vec<Outcome>,
-    ) -> Result<(), redb::Error> {
+    ) -> Result<bool, redb::Error> {
         let now = millis((self.clock)());
         let database = self.database.current()?;
         let transaction = database.begin_write()?;
@@ -191,12 +198,20 @@ impl Writer<'_> {
                         tables.register(&service, &keys)?;
                         writes_anything = true;
                     }
-                    Request::Check(reply) => outcomes.push(Outcome::Done(reply)),
+                    Request::Check(reply) => {
+                        outcomes.push(Outcome::Done(reply));
+                        writes_anything |= self.unproven;
+                    }
                 }
             }
             changed = writes_anything;
         }
-        if changed { Ok(transaction.commit()?) } else { Ok(transaction.abort()?) }
+        if changed {
+            transaction.commit()?
+        } else {
+            transaction.abort()?
+        }
+        Ok(changed)
     }
 
     fn sweep(&mut self) {
