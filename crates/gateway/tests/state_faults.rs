@@ -25,7 +25,7 @@ impl Chance {
     }
 
     fn coin(&mut self) -> bool {
-        self.next() % 2 == 0
+        self.next().is_multiple_of(2)
     }
 }
 
@@ -186,13 +186,14 @@ async fn child_that_writes_until_it_is_killed() {
     let Ok(directory) = std::env::var(CHILD) else { return };
     let store = EmbeddedStore::in_directory(Path::new(&directory), system_clock()).unwrap();
     let store = Arc::new(store);
-    let writers = (0..WRITERS).map(|writer| {
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..WRITERS {
         let store = store.clone();
-        tokio::spawn(async move {
+        writers.spawn(async move {
             let key = writer.to_string();
             let before = store.get("s", &key).await.unwrap();
             let mut count: u64 = before.map_or(0, |entry| text(&entry.value).parse().unwrap());
-            loop {
+            while count < u64::MAX {
                 count += 1;
                 let twin = put(format!("twin of {key}"), count.to_string().into());
                 let write = put(key.clone(), count.to_string().into());
@@ -201,11 +202,9 @@ async fn child_that_writes_until_it_is_killed() {
                 writeln!(out, "acknowledged {writer} {count}").unwrap();
                 out.flush().unwrap();
             }
-        })
-    });
-    for writer in writers.collect::<Vec<_>>() {
-        writer.await.unwrap();
+        });
     }
+    writers.join_all().await;
 }
 
 fn text(octets: &[u8]) -> &str {
