@@ -13,6 +13,7 @@ import pytest
 
 import echo
 import oxgrpc as grpc
+import wire
 from oxgrpc import aio
 
 #: Long enough for a call to arrive, short enough to wait for.
@@ -361,6 +362,29 @@ async def test_the_handlers_context_is_over_at_the_deadline() -> None:
         assert cancelled
         assert done
         assert remaining < SHORT
+
+
+async def test_a_handler_does_not_begin_once_its_deadline_has_passed() -> None:
+    """Two calls come at once, and the first keeps the loop until the second has no time left."""
+    begun: list[bytes] = []
+
+    async def handler(request: bytes, context: Any) -> bytes:
+        begun.append(request)
+        while request == b"first" and context.time_remaining():
+            pass
+        return request
+
+    def call(stream: int, request: bytes, timeout: bytes) -> bytes:
+        head = wire.request_head(echo.path("UnaryUnary").encode(), (b"grpc-timeout", timeout))
+        return wire.headers(stream, head) + wire.data(stream, wire.message(request), wire.END_STREAM)
+
+    async with echo.serving(UnaryUnary=handler) as service:
+        with await wire.Peer.connect(service.port) as peer:
+            await peer.greet()
+            await peer.send(call(1, b"first", b"50m"), call(3, b"second", b"10m"))
+            answer = await peer.until(wire.HEADERS, 3)
+            assert answer.fields[b"grpc-status"] == b"4"
+            assert begun == [b"first"]
 
 
 async def test_a_stuck_client_does_not_keep_the_handler() -> None:

@@ -363,6 +363,14 @@ REFUSED: dict[str, tuple[Any, bytes, grpc.StatusCode, list[str]]] = {
         grpc.StatusCode.INTERNAL,
         ["grpc-timeout"],
     ),
+    "no_time_left": (
+        wire.request_head(UNARY, (b"grpc-timeout", b"0n")),
+        GOOD,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        ["Deadline Exceeded"],
+    ),
+    "white_space_in_front": (wire.request_head(UNARY, (b"key", b" v")), GOOD, grpc.StatusCode.INTERNAL, ["'key'"]),
+    "white_space_behind": (wire.request_head(UNARY, (b"key", b"v\t")), GOOD, grpc.StatusCode.INTERNAL, ["'key'"]),
     "unknown_encoding": (
         wire.request_head(UNARY, (b"grpc-encoding", b"zip\xff")),
         GOOD,

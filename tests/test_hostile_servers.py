@@ -104,6 +104,7 @@ def http(status: bytes, *pairs: tuple[bytes, bytes]) -> bytes:
 
 OK = trailers((b"grpc-status", b"0"))
 Code = grpc.StatusCode
+FAILED = Code.FAILED_PRECONDITION
 
 #: What a server answers, the status, and what its text must name.
 ANSWERS: dict[str, tuple[bytes, grpc.StatusCode, str]] = {
@@ -180,6 +181,15 @@ ANSWERS: dict[str, tuple[bytes, grpc.StatusCode, str]] = {
         "key-bin",
     ),
     "trailers_not_base64": (HEAD + ONE + trailers((b"grpc-status", b"0"), (b"k-bin", b"!")), Code.INTERNAL, "k-bin"),
+    "details_not_base64": (
+        HEAD
+        + ONE
+        + trailers((b"grpc-status", b"5"), (b"grpc-message", b"not here"), (b"grpc-status-details-bin", b"!")),
+        Code.NOT_FOUND,
+        "not here",
+    ),
+    "a_failure_behind_ok": (HEAD + ONE + trailers((b"grpc-status", b"0"), (b"grpc-status", b"9")), FAILED, ""),
+    "a_failure_before_ok": (HEAD + ONE + trailers((b"grpc-status", b"9"), (b"grpc-status", b"0")), FAILED, ""),
     "head_too_large": (
         wire.headers(1, [*wire.RESPONSE_HEAD, *((b"x-%d" % n, b"v" * 1000) for n in range(30))]),
         Code.RESOURCE_EXHAUSTED,
@@ -211,6 +221,17 @@ ANSWERS: dict[str, tuple[bytes, grpc.StatusCode, str]] = {
         "exceeds the stream's window",
     ),
 }
+
+
+async def test_details_that_are_dropped_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    octets = HEAD + ONE + trailers((b"grpc-status", b"5"), (b"grpc-status-details-bin", b"!"), (b"key", b"kept"))
+    async with channel_to(answering(octets)) as channel:
+        call = channel.unary_unary("/test/Unary")(b"request")
+        assert await call.code() is Code.NOT_FOUND
+        assert list(await call.trailing_metadata()) == [("key", "kept")]
+    (record,) = (record for record in caplog.records if record.name == "oxgrpc.channel")
+    assert "grpc-status-details-bin" in record.getMessage()
+    assert record.levelname == "WARNING"
 
 
 @pytest.mark.parametrize("kind", CALLS)

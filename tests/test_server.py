@@ -373,6 +373,30 @@ async def test_handlers_may_come_while_the_server_serves() -> None:
         assert await service.channel.unary_unary("/a/b")(b"") == b"generic"
 
 
+async def test_no_handler_is_lost_that_comes_while_another_one_is_read() -> None:
+    async def answer(request: bytes, context: Any) -> bytes:
+        return b"answer"
+
+    class Handler(grpc.RpcMethodHandler):
+        """Registers more handlers when it is looked at."""
+
+        request_streaming = response_streaming = False
+        request_deserializer = response_serializer = None
+
+        @property
+        def unary_unary(self) -> Any:
+            handlers = {"within": grpc.unary_unary_rpc_method_handler(answer)}
+            service.server.add_registered_method_handlers("a", handlers)
+            service.server.add_generic_rpc_handlers((Generic(b"generic", "/a/generic"),))
+            return answer
+
+    async with echo.serving() as service:
+        service.server.add_registered_method_handlers("a", {"a": Handler()})
+        for method, expected in (("a", b"answer"), ("within", b"answer"), ("generic", b"generic")):
+            assert await service.channel.unary_unary(f"/a/{method}")(b"") == expected
+        assert await service.unary_unary(b"x") == b"x"
+
+
 async def test_a_server_that_nobody_holds_stops() -> None:
     server = aio.server()
     echo.add_handlers(server, {"UnaryUnary": echo.echo})

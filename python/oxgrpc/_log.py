@@ -31,6 +31,11 @@ def went_away(peer: str, debug: str) -> None:
     _transport.warning("server %s ends the connection: %s", peer, debug or "no reason given")
 
 
+def details_lost(peer: str) -> None:
+    """A server's grpc-status-details-bin could not be decoded. The status itself is passed on."""
+    _channel.warning("grpc-status-details-bin from %s is dropped: it is not base64", peer)
+
+
 def lost(peer: str, error: str) -> None:
     """A connection broke. Clients come and go: that is no reason to worry."""
     _transport.debug("connection with %s lost: %s", peer, error)

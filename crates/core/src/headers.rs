@@ -4,7 +4,7 @@
 use crate::compression::{ACCEPTED, Accepts, Encoding};
 use crate::metadata::{Metadata, Owner, owner};
 use crate::percent;
-use crate::status::{Code, Status};
+use crate::status::{Code, Status, deadline_exceeded};
 use crate::timeout;
 use oxgrpc_http2::{Fields, Indexing, Prepared, Pseudo};
 use std::time::Duration;
@@ -29,6 +29,8 @@ pub(crate) enum Refusal {
     Http(&'static [u8]),
     /// A gRPC request with something wrong in it.
     Status(Status),
+    /// A malformed HTTP/2 request: it is told so, and its stream is reset with PROTOCOL_ERROR (RFC 9113 §8.1.1).
+    Malformed(Status),
 }
 
 /// Whether a content-type is gRPC's: `application/grpc`, `application/grpc+proto`, `application/grpc;…`.
@@ -44,6 +46,13 @@ pub(crate) fn parse_request(fields: &Fields) -> Result<RequestHead<'_>, Refusal>
     if fields.is_oversized() {
         let text = format!("Received metadata larger than max ({} octets)", fields.list_size());
         return Err(Refusal::Status(Status::new(Code::ResourceExhausted, text)));
+    }
+    // Only requests: grpcio's servers send such values themselves, in grpc-message above all, and expect to be understood.
+    if let Some(field) = fields.iter().find(|field| is_padded(field.value)) {
+        let name = String::from_utf8_lossy(field.name);
+        let text =
+            format!("The value of '{name}' starts or ends with white space (RFC 9113 §8.2.1)");
+        return Err(Refusal::Malformed(Status::new(Code::Internal, text)));
     }
     if fields.pseudo(Pseudo::Method) != Some(b"POST") {
         return Err(Refusal::Http(b"405"));
@@ -78,7 +87,18 @@ pub(crate) fn parse_request(fields: &Fields) -> Result<RequestHead<'_>, Refusal>
             }
         }
     }
-    if has_type { Ok(head) } else { Err(Refusal::Http(b"415")) }
+    match head.timeout {
+        _ if !has_type => Err(Refusal::Http(b"415")),
+        // There is no time left, not even for a handler that answers at once.
+        Some(Duration::ZERO) => Err(Refusal::Status(deadline_exceeded())),
+        _ => Ok(head),
+    }
+}
+
+/// Returns true if a field's value starts or ends with a space or a tab.
+fn is_padded(value: &[u8]) -> bool {
+    let is_white = |octet: Option<&u8>| matches!(octet, Some(b' ' | b'\t'));
+    is_white(value.first()) || is_white(value.last())
 }
 
 /// What a response's first header section says.
@@ -116,16 +136,36 @@ pub(crate) fn parse_response(fields: &Fields) -> Result<ResponseHead, Status> {
     }
 }
 
-/// Reads trailers, or a response that is nothing but trailers.
-pub(crate) fn parse_trailers(fields: &Fields) -> (Status, Metadata) {
+/// What trailers say.
+#[derive(Debug)]
+pub(crate) struct Trailers {
+    pub(crate) status: Status,
+    pub(crate) metadata: Metadata,
+    /// `grpc-status-details-bin` is not base64 and was dropped: the details of a status must not hide the status.
+    pub(crate) lost_details: bool,
+}
+
+/// Reads trailers, or a response that is nothing but trailers. Of several statuses the first that is not OK counts: what a
+/// proxy adds must not hide a failure.
+pub(crate) fn parse_trailers(fields: &Fields) -> Trailers {
     let mut metadata = Metadata::new();
+    let mut lost_details = false;
     let mut code = None;
     let mut message = String::new();
     let mut flaw = check_size(fields).err();
     for field in fields.regular() {
         match field.name {
-            b"grpc-status" => code = Some(Code::from_wire(field.value)),
-            b"grpc-message" => message = percent::decode(field.value),
+            b"grpc-status" if code.is_none_or(|code| code == Code::Ok) => {
+                let next = Code::from_wire(field.value);
+                if code.is_some() && next != Code::Ok {
+                    message.clear();
+                }
+                code = Some(next);
+            }
+            b"grpc-message" if message.is_empty() => message = percent::decode(field.value),
+            b"grpc-status-details-bin" => {
+                lost_details |= receive_field(&mut metadata, field.name, field.value).is_err();
+            }
             name => {
                 if let Err(status) = receive_field(&mut metadata, name, field.value) {
                     flaw = Some(status);
@@ -141,7 +181,7 @@ pub(crate) fn parse_trailers(fields: &Fields) -> (Status, Metadata) {
             Ok(()) => Status::new(Code::Unknown, "Stream ended without a grpc-status"),
         },
     };
-    (status, metadata)
+    Trailers { status, metadata, lost_details }
 }
 
 fn receive_field(metadata: &mut Metadata, name: &[u8], value: &[u8]) -> Result<(), Status> {
@@ -219,7 +259,8 @@ pub(crate) fn with_metadata<R>(
         metadata.iter().map(|(key, value)| Metadata::wire_value(key, value)).collect();
     let mut fields = before.to_vec();
     for ((key, value), encoded) in metadata.iter().zip(&encoded) {
-        let value = encoded.as_deref().map_or(value, str::as_bytes);
+        // White space at the ends is not to be sent (RFC 9113 §8.2.1), and PROTOCOL-HTTP2 allows to strip it.
+        let value = encoded.as_deref().map_or(value.trim_ascii(), str::as_bytes);
         fields.push((key, value, indexing(key, value)));
     }
     send(&fields)

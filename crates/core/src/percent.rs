@@ -9,15 +9,18 @@ fn is_plain(octet: u8) -> bool {
     matches!(octet, b' '..=b'~') && octet != b'%'
 }
 
-/// Encodes a message's UTF-8.
+/// Encodes a message's UTF-8. A space at either end is encoded, too: a field's value must not have one there (RFC 9113
+/// §8.2.1).
 pub(crate) fn encode(message: &str) -> Cow<'_, [u8]> {
     let octets = message.as_bytes();
-    if octets.iter().all(|&octet| is_plain(octet)) {
+    let inner = message.trim_matches(' ').len();
+    if inner == octets.len() && octets.iter().all(|&octet| is_plain(octet)) {
         return Cow::Borrowed(octets);
     }
+    let start = octets.len() - message.trim_start_matches(' ').len();
     let mut out = Vec::with_capacity(octets.len() + 16);
-    for &octet in octets {
-        if is_plain(octet) {
+    for (at, &octet) in octets.iter().enumerate() {
+        if is_plain(octet) && (start..start + inner).contains(&at) {
             out.push(octet);
         } else {
             out.extend([b'%', HEX[usize::from(octet >> 4)], HEX[usize::from(octet & 15)]]);
@@ -63,6 +66,8 @@ mod tests {
     fn plain_text_is_borrowed_and_the_rest_encoded() {
         assert!(matches!(encode("no such key"), Cow::Borrowed(b"no such key")));
         assert_eq!(&*encode("100 %\n"), b"100 %25%0A");
+        assert_eq!(&*encode("  a b "), b"%20%20a b%20");
+        assert_eq!(&*encode("  "), b"%20%20");
         assert_eq!(&*encode("é"), b"%C3%A9");
     }
 
@@ -79,6 +84,7 @@ mod tests {
         fn any_message_survives(message: String) {
             let wire = encode(&message).into_owned();
             prop_assert!(wire.iter().all(|&octet| (b' '..=b'~').contains(&octet)));
+            prop_assert_eq!(wire.trim_ascii(), &wire[..]);
             prop_assert_eq!(decode(&wire), message);
         }
     }

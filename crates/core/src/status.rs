@@ -56,9 +56,10 @@ impl Code {
         Self::ALL.get(number as usize).copied()
     }
 
-    /// Reads `grpc-status`. A number that is no code is `Unknown`, and so is what is no number.
+    /// Reads `grpc-status`. A number that is no code is `Unknown`, and so is what is no number. White space around it is
+    /// ignored, as by grpc-core.
     pub fn from_wire(text: &[u8]) -> Self {
-        let digits = Some(text).filter(|text| text.iter().all(u8::is_ascii_digit));
+        let digits = Some(text.trim_ascii()).filter(|text| text.iter().all(u8::is_ascii_digit));
         let number = digits.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
         number.and_then(Self::from_number).unwrap_or(Self::Unknown)
     }
@@ -149,6 +150,11 @@ impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.code, self.message)
     }
+}
+
+/// What a call comes to whose deadline has passed, in grpc-core's words.
+pub(crate) fn deadline_exceeded() -> Status {
+    Status::new(Code::DeadlineExceeded, "Deadline Exceeded")
 }
 
 #[cfg(test)]

@@ -82,7 +82,7 @@ fn a_server_sees_the_applications_metadata_in_its_order() {
     let more = [
         ("x-b", "1"),
         ("user-agent", "them/1"),
-        ("x-a", " spaces around "),
+        ("x-a", "spaces within"),
         ("grpc-accept-encoding", "gzip"),
         ("grpc-tags-bin", "AQ"),
         ("x-b", "2"),
@@ -90,11 +90,69 @@ fn a_server_sees_the_applications_metadata_in_its_order() {
     server.send(request_with(1, STREAM, &more));
     let (_, accepted) = server.accept();
     let expected =
-        [("x-b", "1"), ("x-a", "spaces around"), ("grpc-tags-bin", "\\x01"), ("x-b", "2")];
+        [("x-b", "1"), ("x-a", "spaces within"), ("grpc-tags-bin", "\\x01"), ("x-b", "2")];
     assert_eq!(pairs(&accepted.metadata), owned(&expected));
     assert_eq!(accepted.user_agent.as_deref(), Some(&b"them/1"[..]));
     assert_eq!(accepted.method, Some(1));
     assert_eq!(accepted.deadline, None);
+}
+
+#[test]
+fn white_space_around_a_value_makes_a_request_malformed() {
+    let fields = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", STREAM),
+        (":authority", "localhost"),
+        ("content-type", "application/grpc"),
+        ("x", "a b"),
+        ("grpc-timeout", "1S"),
+        ("k-bin", "AQ,Ag"),
+    ];
+    for (at, (name, value)) in fields.into_iter().enumerate() {
+        for padded in [format!(" {value}"), format!("{value} "), format!("\t{value}")] {
+            let mut fields = fields;
+            fields[at].1 = &padded;
+            let mut server = Server::new();
+            server.send(headers(1, &fields));
+            assert_eq!(server.events(), []);
+            let written = server.written();
+            let [Written::Fields(answer, true), Written::Reset(1)] = &written[..] else {
+                panic!("{name}: {written:?}")
+            };
+            assert_eq!(field(answer, "grpc-status"), Some("13"));
+            let text =
+                format!("The value of '{name}' starts or ends with white space (RFC 9113 §8.2.1)");
+            let message = field(answer, "grpc-message").unwrap_or_default();
+            assert_eq!(message.replace("%C2%A7", "§"), text);
+            server.expect_alive();
+        }
+    }
+    let mut server = Server::new();
+    server.send(headers(1, &fields));
+    assert!(matches!(server.events()[..], [ServerEvent::Call(_)]));
+}
+
+#[test]
+fn white_space_around_metadata_is_not_sent() {
+    let given = metadata(&[("x", b" a b "), ("y", b" "), ("k-bin", b" ")]);
+    let mut client = Client::new();
+    let fields = client.headers_of(&given, None);
+    let sent = ["x", "y", "k-bin"].map(|name| field(&fields, name));
+    assert_eq!(sent, [Some("a b"), Some(""), Some("IA")]);
+}
+
+#[test]
+fn a_call_without_any_time_left_is_not_reported() {
+    for path in [UNARY, STREAM] {
+        let mut server = Server::new();
+        server.send(request_with(1, path, &[("grpc-timeout", "0n")]));
+        server.send(data(1, message("x")).end_stream());
+        assert_eq!(server.events(), []);
+        let Written::Fields(fields, true) = server.written().remove(0) else { panic!("no end") };
+        assert_eq!(field(&fields, "grpc-status"), Some("4"));
+        assert_eq!(server.engine.calls(), 0);
+    }
 }
 
 #[test]

@@ -62,8 +62,87 @@ fn a_message_is_percent_decoded_and_never_hides_the_status() {
 }
 
 #[test]
+fn of_several_statuses_the_first_failure_counts() {
+    type Fields<'a> = &'a [(&'a str, &'a str)];
+    let cases: [(Fields<'_>, Code, &str); 6] = [
+        (&[("grpc-status", "0"), ("grpc-status", "13")], Code::Internal, ""),
+        (&[("grpc-status", "13"), ("grpc-status", "0")], Code::Internal, ""),
+        (
+            &[
+                ("grpc-status", "13"),
+                ("grpc-message", "a"),
+                ("grpc-status", "14"),
+                ("grpc-message", "b"),
+            ],
+            Code::Internal,
+            "a",
+        ),
+        (
+            &[
+                ("grpc-status", "0"),
+                ("grpc-message", "a"),
+                ("grpc-status", "5"),
+                ("grpc-message", "b"),
+            ],
+            Code::NotFound,
+            "b",
+        ),
+        (
+            &[
+                ("grpc-status", "5"),
+                ("grpc-message", "a"),
+                ("grpc-status", "0"),
+                ("grpc-message", "b"),
+            ],
+            Code::NotFound,
+            "a",
+        ),
+        (
+            &[("grpc-message", "a"), ("grpc-status", "5"), ("grpc-status", "99")],
+            Code::NotFound,
+            "a",
+        ),
+    ];
+    for (fields, code, message) in cases {
+        let status = Client::new().answered(&[&[HTTP_OK, GRPC], fields].concat()).status;
+        assert_eq!(status, Status::new(code, message), "{fields:?}");
+    }
+}
+
+#[test]
+fn white_space_around_a_response_is_understood() {
+    let fields = [HTTP_OK, GRPC, ("grpc-status", "5 "), ("grpc-message", "failed: "), ("x", " v ")];
+    let outcome = Client::new().answered(&fields);
+    assert_eq!(outcome.status, Status::new(Code::NotFound, "failed: "));
+    assert_eq!(pairs(&outcome.trailing), owned(&[("x", "v")]));
+}
+
+#[test]
+fn details_that_are_not_base64_do_not_hide_the_status() {
+    for (details, is_lost) in [("*!*", true), ("AQ", false)] {
+        let fields = [
+            HTTP_OK,
+            GRPC,
+            ("grpc-status", "5"),
+            ("grpc-message", "none"),
+            ("grpc-status-details-bin", details),
+            ("x", "y"),
+        ];
+        let outcome = Client::new().answered(&fields);
+        assert_eq!(outcome.status, Status::new(Code::NotFound, "none"));
+        assert_eq!(outcome.lost_details, is_lost);
+        assert_eq!(outcome.trailing.len(), if is_lost { 1 } else { 2 });
+    }
+}
+
+#[test]
 fn a_message_is_percent_encoded() {
-    for (text, wire) in [("100 %", "100 %25"), ("é\n\u{7f}", "%C3%A9%0A%7F"), ("a~", "a~")] {
+    for (text, wire) in [
+        ("100 %", "100 %25"),
+        ("é\n\u{7f}", "%C3%A9%0A%7F"),
+        ("a~", "a~"),
+        (" failed: ", "%20failed:%20"),
+    ] {
         let mut server = Server::new();
         let call = server.streaming(1);
         server.engine.finish(call, &Status::new(Code::NotFound, text), &Metadata::new());

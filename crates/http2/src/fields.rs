@@ -3,8 +3,8 @@
 //! All names and values lie in one buffer, and each name is classified once, when it enters the dynamic table. A
 //! request that repeats the last one's fields costs a copy of them and a walk over small integers.
 //!
-//! One rule of §8.2.1 is left out on purpose: values with white space at either end are let through, because the gRPC
-//! wire specification allows them ("may be stripped") and grpcio sends them.
+//! One rule of §8.2.1 is left to the layer above: values with white space at either end are passed on. gRPC refuses them in
+//! requests, with a status that names the field, and takes them in responses, because grpcio's servers send them.
 
 use crate::hpack::ENTRY_OVERHEAD;
 

@@ -255,7 +255,8 @@ impl Options {
         let own = concat!("grpc-python-oxgrpc/", env!("CARGO_PKG_VERSION"));
         let parts =
             [self.primary_user_agent.as_deref(), Some(own), self.secondary_user_agent.as_deref()];
-        parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
+        // White space at the ends of a field's value is not to be sent (RFC 9113 §8.2.1).
+        parts.into_iter().flatten().collect::<Vec<_>>().join(" ").trim().to_owned()
     }
 }
 

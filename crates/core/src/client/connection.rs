@@ -4,11 +4,13 @@ use super::{ClientEvent, ClientOptions, Outcome, Request, StartError, Unseen};
 use crate::compression::Encoding;
 use crate::deadline::Deadlines;
 use crate::engine::Engine;
-use crate::headers::{Pair, parse_response, parse_trailers, prepare_request, with_metadata};
+use crate::headers::{
+    Pair, Trailers, parse_response, parse_trailers, prepare_request, with_metadata,
+};
 use crate::keepalive::{KEEPALIVE_PING, Keepalive, Probe};
 use crate::message::MessageBuffer;
 use crate::metadata::Metadata;
-use crate::status::{Code, Status};
+use crate::status::{Code, Status, deadline_exceeded};
 use crate::timeout;
 use crate::transport::{CallId, Next, Transport};
 use hashbrown::HashMap;
@@ -223,6 +225,7 @@ impl<B: MessageBuffer> ClientConnection<B> {
                 status: outcome.status.clone(),
                 trailing: std::mem::take(&mut outcome.trailing),
                 is_remote: outcome.is_remote,
+                lost_details: outcome.lost_details,
                 unseen: outcome.unseen,
             }),
             _ => None,
@@ -274,14 +277,18 @@ impl<B: MessageBuffer> ClientConnection<B> {
 
     fn on_trailers(&mut self, id: CallId, fields: &Fields) {
         let Some(call) = self.transport.get_mut(id) else { return };
-        let (mut status, trailing) = parse_trailers(fields);
+        let Trailers { mut status, metadata, lost_details } = parse_trailers(fields);
         if status.is_ok() && call.inbox.ends_within_message() {
             status = Status::new(Code::Internal, "Stream ended within a message");
         }
         if status.is_ok() && call.side.unary_response && call.side.responses == 0 {
             status = not_one_response("no response");
         }
-        self.end_with(id, Outcome { status, trailing, is_remote: true, unseen: None });
+        let trailing = metadata;
+        self.end_with(
+            id,
+            Outcome { status, trailing, is_remote: true, lost_details, unseen: None },
+        );
     }
 
     fn on_go_away(&mut self, last_stream: u32, code: ErrorCode, debug: &[u8]) {
@@ -466,8 +473,4 @@ impl<B: MessageBuffer> Engine for ClientConnection<B> {
 
 fn not_one_response(count: &str) -> Status {
     Status::new(Code::Unimplemented, format!("Received {count} for a method that has one"))
-}
-
-fn deadline_exceeded() -> Status {
-    Status::new(Code::DeadlineExceeded, "Deadline Exceeded")
 }

@@ -75,6 +75,8 @@ pub struct Outcome {
     pub trailing: Metadata,
     /// The status came from the server.
     pub is_remote: bool,
+    /// The server has sent details of the status that could not be decoded: they are not in the trailing metadata.
+    pub lost_details: bool,
     /// The server's program has not seen the call: it can be made again whatever it does.
     pub unseen: Option<Unseen>,
 }
@@ -91,7 +93,8 @@ pub enum Unseen {
 impl Outcome {
     /// An end that this side decides upon.
     pub fn local(status: Status) -> Self {
-        Self { status, trailing: Metadata::new(), is_remote: false, unseen: None }
+        let trailing = Metadata::new();
+        Self { status, trailing, is_remote: false, lost_details: false, unseen: None }
     }
 
     /// The end of a call that the server's program has not seen.

@@ -11,7 +11,7 @@ use crate::keepalive::{KEEPALIVE_PING, Keepalive, Probe};
 use crate::message::MessageBuffer;
 use crate::metadata::Metadata;
 use crate::percent;
-use crate::status::{Code, Status};
+use crate::status::{Code, Status, deadline_exceeded};
 use crate::transport::{CallId, Next, Transport};
 use oxgrpc_http2::{
     Connection, ErrorCode, Event, Fields, HeaderList, Indexing, Payload, Prepared, Pseudo, Role,
@@ -359,8 +359,12 @@ impl<B: MessageBuffer> ServerConnection<B> {
 
     /// Answers a request that does not become a call.
     fn refuse(&mut self, stream: StreamKey, ended: bool, refusal: &Refusal) {
+        let mut reset = ErrorCode::NO_ERROR;
         match refusal {
-            Refusal::Status(status) => {
+            Refusal::Status(status) | Refusal::Malformed(status) => {
+                if let Refusal::Malformed(_) = refusal {
+                    reset = ErrorCode::PROTOCOL_ERROR;
+                }
                 let _ = self.send_trailers(stream, false, status, &Metadata::new());
             }
             Refusal::Http(status) => {
@@ -370,7 +374,7 @@ impl<B: MessageBuffer> ServerConnection<B> {
             }
         }
         if !ended {
-            self.transport.http.reset(stream, ErrorCode::NO_ERROR);
+            self.transport.http.reset(stream, reset);
         }
     }
 
@@ -612,10 +616,6 @@ fn fits(http: &Connection, list: &HeaderList<'_>) -> Result<(), Status> {
             Err(Status::new(Code::ResourceExhausted, text))
         }
     }
-}
-
-fn deadline_exceeded() -> Status {
-    Status::new(Code::DeadlineExceeded, "Deadline Exceeded")
 }
 
 /// statuscodes.md, "Request cardinality violation".

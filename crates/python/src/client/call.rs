@@ -9,6 +9,7 @@ use super::operation::{CallOperation, What};
 use crate::awaitable::Awaitable;
 use crate::gil::GilCell;
 use crate::message::Message;
+use crate::names::log;
 use crate::port::{Port, Ready};
 use crate::waiters::Waiters;
 use oxgrpc_core::{CallId, Code, Metadata, Next, Outcome, Status};
@@ -254,6 +255,9 @@ impl Call {
         if slf.get().has_ended(py) {
             // Its deadline has passed while responses were unread.
             return Self::replace_outcome(slf, outcome.status);
+        }
+        if outcome.lost_details {
+            log(py, "details_lost", (link.get().peer(py),));
         }
         slf.get().account(py, &outcome);
         if !outcome.status.is_ok() {

@@ -68,6 +68,9 @@ impl Call {
         let place = Place::Pending { timer: None, parked: false };
         let call = Self::create(loop_channel, request, message, place, style)?;
         LoopChannel::park(&call)?;
+        if call.get().has_ended(py) {
+            return Ok(call);
+        }
         let event_loop = &call.get().port.get().event_loop;
         let answer = Py::new(py, PluginsAnswer(call.clone().unbind()))?;
         let asked =

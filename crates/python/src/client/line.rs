@@ -7,7 +7,7 @@
 //!              └───── parked ◄─────────── park ─────────┘
 //! ```
 
-use super::call::{Call, Place, Style, cancel_timer};
+use super::call::{CANCELLED_LOCALLY, Call, Place, Style, cancel_timer};
 use super::link::{CallRef, ClientLink};
 use super::loop_channel::LoopChannel;
 use super::method::Request;
@@ -83,6 +83,9 @@ impl LoopChannel {
     pub(crate) fn submit(call: &Bound<'_, Call>) -> PyResult<()> {
         let py = call.py();
         let slf = call.get().loop_channel.bind(py);
+        if Self::cancel_if_closed(call) {
+            return Ok(());
+        }
         let Some((timer, parked)) = Self::lift(call) else { return Ok(()) };
         if parked {
             let reference = slf.get().unpark(py, call.get());
@@ -122,6 +125,9 @@ impl LoopChannel {
     /// ends at its deadline, when it is cancelled, or with the channel.
     pub(crate) fn park(call: &Bound<'_, Call>) -> PyResult<()> {
         let py = call.py();
+        if Self::cancel_if_closed(call) {
+            return Ok(());
+        }
         let reference = CallRef::new(call)?;
         let (is_pending, is_armed) = call.get().state.with(py, |state| match &mut state.place {
             Place::Pending { parked, timer } => {
@@ -137,6 +143,17 @@ impl LoopChannel {
             drop(before);
         }
         if is_armed { Ok(()) } else { Call::arm(call) }
+    }
+
+    /// Cancels a call whose channel was closed while the call was made: by its serializer, by the object that its metadata
+    /// came from, or by whatever else of the program's ran. Nobody would start such a call any more.
+    fn cancel_if_closed(call: &Bound<'_, Call>) -> bool {
+        let py = call.py();
+        let closed = call.get().loop_channel.get().state.with(py, |state| state.closed);
+        if closed {
+            Call::cancel_with(call, CANCELLED_LOCALLY);
+        }
+        closed
     }
 
     fn unpark(&self, py: Python<'_>, call: &Call) -> Option<CallRef> {

@@ -169,6 +169,10 @@ impl CallOperation {
                 Some(Way::Link(active)) => active,
                 Some(Way::Kept) => {
                     let message = Self::serialize(call, message.bind(py))?;
+                    // The serializer may have ended the call.
+                    if let Some(error) = call.get().error(py) {
+                        return Err(error);
+                    }
                     call.get().keep(py, &message);
                     return Ok(Polled::Ready(py.None()));
                 }

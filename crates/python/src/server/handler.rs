@@ -39,7 +39,9 @@ pub(crate) struct Handler {
 
 impl Handler {
     /// Takes an `RpcMethodHandler` apart. A plain function is wrapped, so that it runs in the thread pool.
-    fn new(
+    ///
+    /// Python runs: an attribute may be a property that registers other handlers, or lets another thread do so.
+    pub(super) fn new(
         path: &str,
         handler: &Bound<'_, PyAny>,
         pool: &Py<PyAny>,
@@ -149,21 +151,14 @@ pub(crate) struct Handlers {
 }
 
 impl Handlers {
-    /// Registers a method under its path, in place of another.
-    pub(crate) fn register(
-        &mut self,
-        path: &str,
-        handler: &Bound<'_, PyAny>,
-        pool: &Py<PyAny>,
-    ) -> PyResult<()> {
-        let handler = Handler::new(path, handler, pool, Origin::Registered)?;
+    /// Registers a method's handler under its path, in place of another.
+    pub(crate) fn register(&mut self, handler: Handler) {
         let method = Method {
             index: self.registered.len() as u32,
             request_streaming: handler.request_streaming,
         };
-        Arc::make_mut(&mut self.methods).insert(path.as_bytes(), method);
+        Arc::make_mut(&mut self.methods).insert(handler.path.as_bytes(), method);
         self.registered.push(Arc::new(handler));
-        Ok(())
     }
 
     pub(crate) fn is_registered(&self, path: &str) -> bool {

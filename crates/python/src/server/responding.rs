@@ -68,6 +68,8 @@ impl ServicerContext {
                 return Err(cause);
             }
         };
+        // The serializer may have ended the call.
+        me.check_running(py)?;
         me.send_serialized(py, &message, true).map_err(|status| {
             let error = usage_error(py, &status.message);
             Self::finish(slf, &status, false);

@@ -1,6 +1,6 @@
 //! The native part of `grpc.aio.Server`: ports, connections, and who handles what.
 
-use super::handler::{self, Handler, Handlers};
+use super::handler::{self, Handler, Handlers, Origin};
 use super::link::ServerLink;
 use crate::awaitable::{Awaitable, Operation, Polled};
 use crate::credentials::{ServerSecurity, Transport};
@@ -319,12 +319,10 @@ impl Server {
     /// Registers a handler for one path.
     fn register(&self, py: Python<'_>, path: &str, handler: &Bound<'_, PyAny>) -> PyResult<()> {
         self.check_not_stopped(py)?;
-        // A handler's attributes are Python's: the registry is taken out while they are read.
-        let mut handlers = self.state.with(py, |state| std::mem::take(&mut state.handlers));
-        let registered = handlers.register(path, handler, &self.pool);
-        self.state.with(py, |state| state.handlers = handlers);
+        let handler = Handler::new(path, handler, &self.pool, Origin::Registered)?;
+        self.state.with(py, |state| state.handlers.register(handler));
         self.update_methods(py);
-        registered
+        Ok(())
     }
 
     /// Whether a path has a registered handler, or may have one that generic handlers come before.

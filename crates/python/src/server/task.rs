@@ -166,6 +166,11 @@ impl HandlerTask {
         let py = context.py();
         let me = context.get();
         let link = me.link();
+        if me.is_late() {
+            let status = Status::new(Code::DeadlineExceeded, "Deadline Exceeded");
+            ServicerContext::finish(context, &status, true);
+            return Ok(None);
+        }
         if link.get().is_congested(py) {
             let held_back = HeldBack(link.clone_ref(py));
             return Awaitable::new(py, link.get().py_port(), held_back)
