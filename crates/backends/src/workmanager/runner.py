@@ -1,8 +1,8 @@
 """Runs one worker: loads its code, and calls `Process(event)` for each event that the host sends.
 
-The host is at the other end of the Unix socket that is this process's standard input. Frames are 4 octets of length, big
-endian, and JSON: `load`, `process` and `shutdown` come, `ready`, `result` and `error` go. What the worker prints goes to
-the host as its log. The process ends with the host: when the socket ends, or by PR_SET_PDEATHSIG.
+The host is at the other end of the Unix socket that is this process's standard input. Frames are 4 octets of length,
+big endian, and JSON: `load`, `process` and `shutdown` come, `ready`, `result` and `error` go. What the worker prints
+goes to the host as its log. The process ends with the host: when the socket ends, or by PR_SET_PDEATHSIG.
 """
 
 import asyncio
