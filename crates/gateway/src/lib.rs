@@ -8,6 +8,7 @@
 
 pub mod backend;
 pub mod config;
+pub mod dapr;
 mod error;
 mod gateway;
 mod invoke;

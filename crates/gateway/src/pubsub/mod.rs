@@ -18,11 +18,12 @@ use async_trait::async_trait;
 use crate::config::Storage;
 
 pub use attributes::DROPPED_KEY;
-pub(crate) use attributes::add_trace_context;
+pub(crate) use attributes::{SPEC_VERSION, add_trace_context, time as parse_time, timestamp};
 pub(crate) use event::SOURCE_PREFIX;
 pub use event::{Event, MAX_EVENT_BYTES, event_service};
 pub use local::LocalBus;
 pub use service::{PubsubService, SYSTEM_TOPIC};
+pub(crate) use stream::PUBSUB_NAME;
 pub use stream::{EventStream, IsRegistered, MessageStream, SUBSCRIPTION_ID, subscribe_events};
 
 /// Decides which events a subscription receives; runs where events are published, so it has to be quick.

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use crate::config::Storage;
 
 pub use embedded::{EmbeddedStore, Open};
+pub(crate) use service::{Change, Changes};
 pub use service::{STATE_CHANGES, StateService};
 
 /// The longest key, in octets of UTF-8.
