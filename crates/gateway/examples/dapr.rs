@@ -9,7 +9,6 @@ use oxgrpc_gateway::dapr::{Components, Dapr};
 use oxgrpc_gateway::{pubsub, state};
 use oxgrpc_proto::virtufin::pubsub_server::PubsubServer;
 use oxgrpc_proto::virtufin::state_server::StateServer;
-use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
@@ -31,12 +30,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .add_service(StateServer::new(state::StateService::new(store, Arc::clone(&bus))))
         .add_service(PubsubServer::new(pubsub::PubsubService::new(bus)))
         .serve_with_incoming(TcpListenerStream::new(grpc));
-    let mut input = tokio::io::stdin();
-    let mut nothing = [0];
+    let (ended, input_ends) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        ended.send(())
+    });
     tokio::select! {
         result = rpcs => result?,
         result = axum::serve(http, dapr.http()) => result?,
-        _ = input.read(&mut nothing) => {}
+        _ = input_ends => {}
     }
     Ok(())
 }
