@@ -200,6 +200,14 @@ impl<B: MessageBuffer> Inbox<B> {
         Some(Taken { compressed, message, content_len: PREFIX_LEN + len })
     }
 
+    /// Whether the next message is whole and was sent compressed.
+    pub(crate) fn next_is_compressed(&self) -> bool {
+        match &self.head {
+            Some(head) => head.missing() == 0 && head.compressed,
+            None => self.complete > 0 && self.rest[self.read] == 1,
+        }
+    }
+
     /// Whether a whole message is there.
     pub(crate) fn has_message(&self) -> bool {
         self.complete > 0 || self.head.as_ref().is_some_and(|head| head.missing() == 0)

@@ -103,6 +103,8 @@ pub(crate) struct Transport<B, S> {
     pub(crate) admission: Admission,
     /// Whether the peer obeys all our SETTINGS.
     settled: bool,
+    /// Octets that messages were inflated to, until the driver asks.
+    inflated: usize,
 }
 
 impl<B: MessageBuffer, S> Transport<B, S> {
@@ -115,6 +117,7 @@ impl<B: MessageBuffer, S> Transport<B, S> {
             max_unread_bytes,
             admission: Admission::default(),
             settled: false,
+            inflated: 0,
         }
     }
 
@@ -317,10 +320,27 @@ impl<B: MessageBuffer, S> Transport<B, S> {
         let stage = std::mem::replace(&mut call.stage, Stage::Fits);
         self.http.release(stream, taken.content_len);
         self.end_admission(stage);
-        match inflate(taken, encoding, max) {
+        let is_compressed = taken.compressed;
+        let inflated = inflate(taken, encoding, max);
+        if is_compressed {
+            // A message that cannot be read may have been inflated up to the limit before that was found out.
+            let len = inflated.as_ref().map_or(max, |message| message.octets().len());
+            self.inflated = self.inflated.saturating_add(len);
+        }
+        match inflated {
             Ok(message) => Next::Message(message),
             Err(status) => Next::Failed(self.signed(status)),
         }
+    }
+
+    /// Whether reading the next message of a call means to inflate it.
+    pub(crate) fn next_is_compressed(&self, id: CallId) -> bool {
+        self.get(id).is_some_and(|call| call.inbox.next_is_compressed())
+    }
+
+    /// Returns how many octets messages were inflated to since this was asked last.
+    pub(crate) fn take_inflated(&mut self) -> usize {
+        std::mem::take(&mut self.inflated)
     }
 
     /// Sends a message; `end` ends our side behind it. The error is the call's end.

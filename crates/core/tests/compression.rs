@@ -57,6 +57,40 @@ fn a_server_reads_what_its_client_compresses() {
 }
 
 #[test]
+fn a_driver_learns_what_reading_a_message_costs() {
+    let bomb = gzip(&vec![0; (4 << 20) + 1]);
+    let large = gzip(&[0; 60_000]);
+    let mut client = Client::new();
+    let mut server = Server::new();
+    let call = client.streaming();
+    client.send(encoded_response(1, "gzip"));
+    server.send(request_with(1, STREAM, &[("grpc-encoding", "gzip")]));
+    let (accepted, _) = server.accept();
+    let content = [message("plain"), flagged(1, large), message(""), flagged(1, bomb)].concat();
+    let (cut, rest) = content.split_at(message("plain").len() + 20);
+    client.send(data(1, cut));
+    server.send(data(1, cut));
+    let (client_engine, server_engine) = (&mut client.engine, &mut server.engine);
+    assert_eq!(client_engine.take_message(call), Next::Message(b"plain".to_vec()));
+    assert_eq!(server_engine.take_message(accepted), Next::Message(b"plain".to_vec()));
+    // The next one is not whole.
+    assert!(!client_engine.next_is_compressed(call));
+    assert!(!server_engine.next_is_compressed(accepted));
+    for part in rest.chunks(16_000) {
+        client.send(data(1, part));
+        server.send(data(1, part));
+    }
+    let (client, server) = (&mut client.engine, &mut server.engine);
+    for (is_compressed, cost) in [(true, 60_000), (false, 0), (true, 4 << 20), (false, 0)] {
+        assert_eq!(client.next_is_compressed(call), is_compressed);
+        assert_eq!(server.next_is_compressed(accepted), is_compressed);
+        client.take_message(call);
+        server.take_message(accepted);
+        assert_eq!((client.take_inflated(), server.take_inflated()), (cost, cost));
+    }
+}
+
+#[test]
 fn a_client_compresses_the_messages_it_is_told_to() {
     let mut client = Client::new();
     let call = client.start(|request| request.encoding = Encoding::Gzip).unwrap();

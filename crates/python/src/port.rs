@@ -8,6 +8,7 @@ use crate::awaitable::Awaitable;
 use crate::gil::GilCell;
 use crate::names::{names, raised};
 use crate::settings::settings;
+use oxgrpc_core::CallId;
 use pyo3::exceptions::{PyAttributeError, PyException};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -16,6 +17,10 @@ use std::collections::VecDeque;
 
 /// Wake-ups that one turn runs at most, so that other callbacks of the loop get theirs.
 const TURN: usize = 256;
+
+/// Octets that messages are inflated to at most in one turn of the loop, and one message more. What comes compressed may be a
+/// thousand times as much work as its size says: 16 messages that fit into 64 KiB may hold the loop for a quarter of a second.
+const TURN_INFLATED: usize = 1 << 20;
 
 /// Octets that one read takes at most.
 const READ: usize = 256 << 10;
@@ -26,6 +31,14 @@ pub(crate) enum Ready {
     Wake(Py<Awaitable>),
     /// Call `function(argument)`: a done callback.
     Call(Py<PyAny>, Py<PyAny>),
+}
+
+/// What waits for a turn of the loop in which another message may be inflated.
+pub(crate) enum Inflation {
+    /// Wake the task that reads the message.
+    Read(Py<Awaitable>),
+    /// End a call of a connection with its only response.
+    Response { link: Py<PyAny>, call: CallId, end: fn(&Bound<'_, PyAny>, CallId) },
 }
 
 /// A connection with something to write, of whichever kind.
@@ -52,6 +65,21 @@ struct State {
     turning: bool,
     /// What reads go into.
     buffer: Vec<u8>,
+    /// Octets that messages were inflated to in this turn of the loop, or in turns before in which they were few.
+    inflated: usize,
+    /// Messages that are inflated in later turns, in their order.
+    inflations: VecDeque<Inflation>,
+}
+
+impl State {
+    fn may_inflate(&self) -> bool {
+        self.inflated < TURN_INFLATED
+    }
+
+    /// Whether the loop is to have another turn.
+    fn is_unfinished(&self) -> bool {
+        !(self.ready.is_empty() && self.dirty.is_empty() && self.inflations.is_empty())
+    }
 }
 
 /// One event loop, as our objects see it.
@@ -117,6 +145,53 @@ impl Port {
         self.schedule(py);
     }
 
+    /// Whether a message may be inflated in this turn of the loop. If not, `inflation` is put in line for another turn, and is
+    /// asked again then. `waited` tells whether it has stood in line: it comes before all that still do.
+    pub(crate) fn may_inflate(
+        &self,
+        py: Python<'_>,
+        waited: bool,
+        inflation: impl FnOnce() -> Inflation,
+    ) -> bool {
+        let may = self
+            .state
+            .with(py, |state| state.may_inflate() && (waited || state.inflations.is_empty()));
+        if !may {
+            let inflation = inflation();
+            self.state.with(py, |state| state.inflations.push_back(inflation));
+            self.schedule(py);
+        }
+        may
+    }
+
+    /// Counts what a message was inflated to.
+    pub(crate) fn inflated(&self, py: Python<'_>, octets: usize) {
+        if octets > 0 {
+            self.state.with(py, |state| state.inflated = state.inflated.saturating_add(octets));
+        }
+    }
+
+    /// Lets messages be inflated that wait for that, as many as this turn of the loop allows.
+    fn inflate(&self, py: Python<'_>, direct: bool) -> PyResult<()> {
+        loop {
+            let next = self.state.with(py, |state| match state.may_inflate() {
+                true => state.inflations.pop_front(),
+                false => None,
+            });
+            match next {
+                None => return Ok(()),
+                Some(Inflation::Response { link, call, end }) => end(link.bind(py), call),
+                Some(Inflation::Read(awaitable)) => {
+                    self.run_reported(py, Ready::Wake(awaitable), direct)?;
+                    if !direct {
+                        // The task reads in a later turn: nobody knows yet how much.
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
     /// Whether a turn is under way, at whose end all output is written.
     pub(crate) fn is_turning(&self, py: Python<'_>) -> bool {
         self.state.with(py, |state| state.turning)
@@ -166,26 +241,38 @@ impl Port {
     pub(crate) fn run(&self, py: Python<'_>) -> PyResult<()> {
         let turn = Turn::begin(self, py);
         let direct = !turn.is_nested && self.may_wake_directly(py);
-        let mut result = Ok(());
-        for _ in 0..TURN {
-            let Some(ready) = self.state.with(py, |state| state.ready.pop_front()) else { break };
-            if let Err(error) = self.run_one(py, ready, direct) {
-                if error.is_instance_of::<PyException>(py) {
-                    self.report(py, error);
-                } else {
-                    result = Err(error);
-                    break;
-                }
-            }
+        let mut result = self.run_ready(py, direct);
+        if result.is_ok() {
+            result = self.inflate(py, direct);
         }
         for dirty in self.state.with(py, |state| std::mem::take(&mut state.dirty)) {
             (dirty.flush)(dirty.link.bind(py));
         }
         drop(turn);
-        if self.state.with(py, |state| !state.ready.is_empty() || !state.dirty.is_empty()) {
+        if self.state.with(py, |state| state.is_unfinished()) {
             self.schedule(py);
         }
         result
+    }
+
+    /// Runs what is enqueued, as much as one turn does.
+    fn run_ready(&self, py: Python<'_>, direct: bool) -> PyResult<()> {
+        for _ in 0..TURN {
+            let Some(ready) = self.state.with(py, |state| state.ready.pop_front()) else { break };
+            self.run_reported(py, ready, direct)?;
+        }
+        Ok(())
+    }
+
+    /// An error is one that must end the program; others are reported.
+    fn run_reported(&self, py: Python<'_>, ready: Ready, direct: bool) -> PyResult<()> {
+        match self.run_one(py, ready, direct) {
+            Err(error) if error.is_instance_of::<PyException>(py) => {
+                self.report(py, error);
+                Ok(())
+            }
+            result => result,
+        }
     }
 
     fn run_one(&self, py: Python<'_>, ready: Ready, direct: bool) -> PyResult<()> {
@@ -228,7 +315,10 @@ impl Port {
 #[pymethods]
 impl Port {
     fn turn(&self, py: Python<'_>) -> PyResult<()> {
-        self.state.with(py, |state| state.scheduled = false);
+        self.state.with(py, |state| {
+            state.scheduled = false;
+            state.inflated = 0;
+        });
         self.run(py)
     }
 
@@ -245,14 +335,21 @@ impl Port {
                     }
                 }
             }
+            for inflation in &state.inflations {
+                match inflation {
+                    Inflation::Read(awaitable) => visit.call(awaitable)?,
+                    Inflation::Response { link, .. } => visit.call(link)?,
+                }
+            }
             state.dirty.iter().try_for_each(|dirty| visit.call(&dirty.link))
         })
     }
 
     fn __clear__(&self, py: Python<'_>) {
-        let dropped = self
-            .state
-            .with(py, |state| (std::mem::take(&mut state.ready), std::mem::take(&mut state.dirty)));
+        let dropped = self.state.with(py, |state| {
+            let inflations = std::mem::take(&mut state.inflations);
+            (std::mem::take(&mut state.ready), std::mem::take(&mut state.dirty), inflations)
+        });
         drop(dropped);
     }
 }

@@ -203,6 +203,16 @@ impl<B: MessageBuffer> ClientConnection<B> {
         self.transport.take_message(call)
     }
 
+    /// Returns true if the next response is there and has to be inflated to be read, which may take milliseconds.
+    pub fn next_is_compressed(&self, call: CallId) -> bool {
+        self.transport.next_is_compressed(call)
+    }
+
+    /// Returns how many octets responses were inflated to since this was asked last.
+    pub fn take_inflated(&mut self) -> usize {
+        self.transport.take_inflated()
+    }
+
     /// Whether a response waits to be read.
     pub fn has_message(&self, call: CallId) -> bool {
         self.transport.get(call).is_some_and(|call| call.inbox.has_message())

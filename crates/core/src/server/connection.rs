@@ -158,6 +158,16 @@ impl<B: MessageBuffer> ServerConnection<B> {
         self.transport.take_message(call)
     }
 
+    /// Returns true if the next request is there and has to be inflated to be read, which may take milliseconds.
+    pub fn next_is_compressed(&self, call: CallId) -> bool {
+        self.transport.next_is_compressed(call)
+    }
+
+    /// Returns how many octets requests were inflated to since this was asked last.
+    pub fn take_inflated(&mut self) -> usize {
+        self.transport.take_inflated()
+    }
+
     /// Sets the encoding of the messages that are sent compressed, if the client reads it. Only before the first message
     /// or metadata.
     pub fn set_encoding(&mut self, call: CallId, encoding: Encoding) {

@@ -7,7 +7,7 @@ use crate::gil::GilCell;
 use crate::link::{self, Driven, LoopLink};
 use crate::message::{Message, Outgoing};
 use crate::names::log;
-use crate::port::Port;
+use crate::port::{Inflation, Port};
 use crate::slots::Slots;
 use oxgrpc_core::{
     CallId, ClientConnection, ClientEvent, Code, ConnectionId, Engine, ErrorCode, Metadata, Next,
@@ -85,9 +85,33 @@ enum Action {
     Writable(CallRef),
     /// The response, if it is the only one, has been taken out already.
     Ended(CallRef, CallId, Option<Metadata>, Outcome, Option<Next<Message>>),
+    /// The response is compressed: the call ends with it in a turn of the loop that has time to inflate it.
+    Inflate(CallId),
     Settings,
     Lost,
     GoAway(ErrorCode, String),
+}
+
+/// How a call has ended. A call with one response is forgotten with that; a stream is known until it is read, because its
+/// deadline may still pass before.
+fn ended(
+    engine: &mut ClientConnection<Message>,
+    calls: &mut Slots<CallRef>,
+    id: CallId,
+    py: Python<'_>,
+) -> Option<Action> {
+    let (call, response) = match calls.get(id)? {
+        CallRef::Strong(_) => (calls.take(id)?, true),
+        CallRef::Weak(call) => (CallRef::Weak(call.clone_ref(py)), false),
+    };
+    let initial = engine.take_initial_metadata(id);
+    let outcome = engine.take_outcome(id)?;
+    let response = response.then(|| {
+        let response = engine.take_message(id);
+        engine.forget(id);
+        response
+    });
+    Some(Action::Ended(call, id, initial, outcome, response))
 }
 
 impl ClientLink {
@@ -167,10 +191,11 @@ impl ClientLink {
 
     /// Reads a call's next response.
     pub(crate) fn take_message(slf: &Bound<'_, Self>, id: CallId) -> Next<Message> {
-        let (next, has_output) = slf
-            .get()
-            .link
-            .with(slf.py(), |link| (link.engine.take_message(id), link.output_len() > 0));
+        let (next, has_output, inflated) = slf.get().link.with(slf.py(), |link| {
+            let next = link.engine.take_message(id);
+            (next, link.output_len() > 0, link.engine.take_inflated())
+        });
+        slf.get().port.get().inflated(slf.py(), inflated);
         if has_output {
             link::flush_later(slf);
         }
@@ -178,6 +203,40 @@ impl ClientLink {
             link::update_timer(slf);
         }
         next
+    }
+
+    /// Whether the next response has to be inflated to be read.
+    pub(crate) fn next_is_compressed(&self, py: Python<'_>, id: CallId) -> bool {
+        self.link.with(py, |link| link.engine.next_is_compressed(id))
+    }
+
+    /// Ends a call with its only response, which is inflated now or in a later turn of the loop. Until then it has not ended:
+    /// it can still be cancelled.
+    fn end_with_response(slf: &Bound<'_, Self>, id: CallId, waited: bool) {
+        let py = slf.py();
+        let me = slf.get();
+        let later = || Inflation::Response {
+            link: slf.clone().into_any().unbind(),
+            call: id,
+            end: |link, id| {
+                if let Ok(link) = link.cast::<Self>() {
+                    Self::end_with_response(link, id, true);
+                }
+            },
+        };
+        if !me.port.get().may_inflate(py, waited, later) {
+            return;
+        }
+        let (action, inflated) = me.link.with(py, |link| {
+            let action = me.calls.with(py, |calls| ended(&mut link.engine, calls, id, py));
+            (action, link.engine.take_inflated())
+        });
+        me.port.get().inflated(py, inflated);
+        let Some(Action::Ended(call, id, initial, outcome, response)) = action else { return };
+        if let Some(call) = call.upgrade(py) {
+            Call::on_ended(&call, (slf, id), initial, outcome, response);
+        }
+        LoopChannel::calls_changed(me.loop_channel.bind(py));
     }
 
     /// Ends the calls whose deadlines have passed: the loop may be too busy to have called the timer.
@@ -264,11 +323,6 @@ impl ClientLink {
             let engine = &mut link.engine;
             self.calls.with(py, |calls| {
                 let at = |calls: &Slots<CallRef>, id| Some(calls.get(id)?.clone_ref(py));
-                // A stream is known until it is forgotten: its deadline may still pass while responses are unread.
-                let ended = |calls: &mut Slots<CallRef>, id| match calls.get(id)? {
-                    CallRef::Strong(_) => calls.take(id),
-                    CallRef::Weak(call) => Some(CallRef::Weak(call.clone_ref(py))),
-                };
                 while let Some(event) = engine.next_event() {
                     actions.extend(match event {
                         ClientEvent::Headers(id) => at(calls, id).and_then(|call| {
@@ -276,19 +330,12 @@ impl ClientLink {
                         }),
                         ClientEvent::Readable(id) => at(calls, id).map(Action::Readable),
                         ClientEvent::Writable(id) => at(calls, id).map(Action::Writable),
-                        ClientEvent::Ended(id) => ended(calls, id).and_then(|call| {
-                            let initial = engine.take_initial_metadata(id);
-                            let outcome = engine.take_outcome(id)?;
-                            let response = match &call {
-                                CallRef::Strong(_) => {
-                                    let response = engine.take_message(id);
-                                    engine.forget(id);
-                                    Some(response)
-                                }
-                                CallRef::Weak(_) => None,
-                            };
-                            Some(Action::Ended(call, id, initial, outcome, response))
-                        }),
+                        ClientEvent::Ended(id) if engine.next_is_compressed(id) => at(calls, id)
+                            .and_then(|call| match call {
+                                CallRef::Strong(_) => Some(Action::Inflate(id)),
+                                CallRef::Weak(_) => ended(engine, calls, id, py),
+                            }),
+                        ClientEvent::Ended(id) => ended(engine, calls, id, py),
                         ClientEvent::Settings => Some(Action::Settings),
                         ClientEvent::Lost => Some(Action::Lost),
                         ClientEvent::GoAway { code, debug } => Some(Action::GoAway(code, debug)),
@@ -339,6 +386,7 @@ impl Driven for ClientLink {
                         Call::on_ended(&call, (slf, id), initial, outcome, response);
                     }
                 }
+                Action::Inflate(id) => Self::end_with_response(slf, id, false),
                 Action::Settings => LoopChannel::established(me.loop_channel.bind(py), slf),
                 Action::Lost => {
                     let error = io::Error::new(io::ErrorKind::TimedOut, "ping timeout");

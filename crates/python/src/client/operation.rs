@@ -7,6 +7,7 @@ use crate::errors::{invalid_state, usage_error};
 use crate::link;
 use crate::message::{Message, serialize};
 use crate::names::names;
+use crate::port::Inflation;
 use oxgrpc_core::{CallId, Next};
 use pyo3::exceptions::PyStopAsyncIteration;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -35,6 +36,8 @@ pub(crate) enum What {
 pub(crate) struct CallOperation {
     call: Py<Call>,
     what: What,
+    /// It has waited for a turn of the loop in which the next response may be inflated.
+    waited: bool,
 }
 
 /// What the state of a call allows for its next message.
@@ -55,7 +58,7 @@ const MIXED: &str = "The iterator and read/write APIs may not be mixed on a sing
 
 impl CallOperation {
     pub(crate) fn new(call: Py<Call>, what: What) -> Self {
-        Self { call, what }
+        Self { call, what, waited: false }
     }
 
     /// Settles how responses are read; a call that is used both ways raises UsageError.
@@ -104,9 +107,23 @@ impl CallOperation {
         }
     }
 
-    fn read(me: &Bound<'_, Awaitable>, call: &Bound<'_, Call>, iterates: bool) -> PyResult<Polled> {
+    fn read(
+        me: &Bound<'_, Awaitable>,
+        call: &Bound<'_, Call>,
+        iterates: bool,
+        waited: &mut bool,
+    ) -> PyResult<Polled> {
         let py = me.py();
         let the_call = call.get();
+        if let Some((link, id)) = the_call.active(py)
+            && link.get().next_is_compressed(py, id)
+        {
+            let later = || Inflation::Read(me.clone().unbind());
+            if !the_call.port.get().may_inflate(py, *waited, later) {
+                *waited = true;
+                return Ok(Polled::Wait);
+            }
+        }
         match Self::next_message(call)? {
             Reading::Message(raw) => the_call.deserialize(call, raw).map(Polled::Ready),
             Reading::Wait(wait) => {
@@ -287,13 +304,13 @@ impl Operation for CallOperation {
                 Ok(ended.debug_error_string(py).into_pyobject(py)?.into_any().unbind())
             }),
             What::Connection => Self::connection(me, call),
-            What::Next => Self::read(me, call, true),
+            What::Next => Self::read(me, call, true, &mut self.waited),
             What::Read => {
                 // What is over may be read again, in either style: it has only an end.
                 if call.get().active(py).is_some() || !call.get().is_done(py) {
                     Self::set_response_style(call, Style::ReadWrite)?;
                 }
-                Self::read(me, call, false)
+                Self::read(me, call, false, &mut self.waited)
             }
             What::Write(request) => {
                 Self::check_request_style(call)?;

@@ -12,7 +12,7 @@ use crate::link::{self, Driven, LoopLink};
 use crate::message::{Message, Outgoing};
 use crate::metadata;
 use crate::names::{log, raised};
-use crate::port::{Port, Ready};
+use crate::port::{Inflation, Port, Ready};
 use crate::random::random;
 use crate::slots::Slots;
 use oxgrpc_core::{
@@ -262,12 +262,31 @@ impl ServerLink {
         self.link.with(py, |link| lend(&mut link.engine))
     }
 
+    /// Whether a call's next request is read in a later turn of the loop, because it has to be inflated: then `me` is left
+    /// where it will be woken.
+    pub(crate) fn inflates_later(
+        &self,
+        id: CallId,
+        waited: bool,
+        me: &Bound<'_, Awaitable>,
+    ) -> bool {
+        let py = me.py();
+        let later = || Inflation::Read(me.clone().unbind());
+        self.next_is_compressed(py, id) && !self.port.get().may_inflate(py, waited, later)
+    }
+
+    /// Whether the next request has to be inflated to be read.
+    pub(crate) fn next_is_compressed(&self, py: Python<'_>, id: CallId) -> bool {
+        self.link.with(py, |link| link.engine.next_is_compressed(id))
+    }
+
     /// Reads a call's next request.
     pub(crate) fn take_message(slf: &Bound<'_, Self>, id: CallId) -> Next<Message> {
-        let (next, has_output) = slf
-            .get()
-            .link
-            .with(slf.py(), |link| (link.engine.take_message(id), link.output_len() > 0));
+        let (next, has_output, inflated) = slf.get().link.with(slf.py(), |link| {
+            let next = link.engine.take_message(id);
+            (next, link.output_len() > 0, link.engine.take_inflated())
+        });
+        slf.get().port.get().inflated(slf.py(), inflated);
         if has_output {
             link::flush_later(slf);
         }

@@ -31,19 +31,26 @@ pub(crate) struct ContextOperation {
     what: What,
     /// It has been tried.
     begun: bool,
+    /// It has waited for a turn of the loop in which the next request may be inflated.
+    waited: bool,
 }
 
 impl ContextOperation {
     pub(crate) fn new(context: Py<ServicerContext>, what: What) -> Self {
-        Self { context, what, begun: false }
+        Self { context, what, begun: false, waited: false }
     }
 
     fn read(
         me: &Bound<'_, Awaitable>,
         context: &Bound<'_, ServicerContext>,
         iterates: bool,
+        waited: &mut bool,
     ) -> PyResult<Polled> {
         let py = me.py();
+        if context.get().link().get().inflates_later(context.get().id, *waited, me) {
+            *waited = true;
+            return Ok(Polled::Wait);
+        }
         match context.get().take_message(py) {
             Next::Message(raw) => ServicerContext::deserialize(context, raw).map(Polled::Ready),
             // Asking for more writes what is due: that may have found the connection dead, and nobody was there to wake.
@@ -98,8 +105,8 @@ impl Operation for ContextOperation {
             What::Read | What::Next if begins && context.get().over(py) == Some(Over::Finished) => {
                 context.get().check_running(py).map(|()| Polled::Ready(py.None()))
             }
-            What::Read => Self::read(me, context, false),
-            What::Next => Self::read(me, context, true),
+            What::Read => Self::read(me, context, false, &mut self.waited),
+            What::Next => Self::read(me, context, true, &mut self.waited),
             What::Write(response) => Self::write(me, context, response.take()),
             What::Room => Self::write(me, context, None),
             What::InitialMetadata(metadata) => {

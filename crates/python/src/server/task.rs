@@ -99,14 +99,19 @@ impl HandlerTask {
         first: bool,
     ) -> PyResult<Went<'py>> {
         let py = context.py();
+        // Whether the request may be inflated in this turn of the loop.
+        let mut inflates = false;
         loop {
             stage = match stage {
-                Stage::Fresh => match Self::begin(context)? {
+                Stage::Fresh => match Self::begin(context, inflates)? {
                     Some(stage) => stage,
                     None => return Ok(Went::Done),
                 },
                 Stage::Waiting(awaitable) => match Awaitable::advance(awaitable.bind(py))? {
-                    Polled::Ready(_) => Stage::Fresh,
+                    Polled::Ready(value) => {
+                        inflates = value.is_truthy(py)?;
+                        Stage::Fresh
+                    }
                     polled => {
                         let wait = match polled {
                             Polled::Wait => awaitable.bind(py).clone().into_any(),
@@ -162,7 +167,7 @@ impl HandlerTask {
     }
 
     /// Calls the handler, once there is room for what it will send and its request is there. `None`: the call is over.
-    fn begin(context: &Bound<'_, ServicerContext>) -> PyResult<Option<Stage>> {
+    fn begin(context: &Bound<'_, ServicerContext>, inflates: bool) -> PyResult<Option<Stage>> {
         let py = context.py();
         let me = context.get();
         let link = me.link();
@@ -183,6 +188,11 @@ impl HandlerTask {
         }
         let argument = if handler.request_streaming {
             Py::new(py, RequestIterator(context.clone().unbind()))?.into_any()
+        } else if !inflates && link.get().next_is_compressed(py, me.id) {
+            let operation = InflationTurn { context: context.clone().unbind(), waited: false };
+            return Awaitable::new(py, link.get().py_port(), operation)
+                .map(Stage::Waiting)
+                .map(Some);
         } else {
             match me.take_message(py) {
                 Next::Message(raw) => ServicerContext::deserialize(context, raw)?,
@@ -353,6 +363,29 @@ impl Sink for Responses {
             return Awaitable::new(py, port, room).map(Sending::Wait);
         }
         Ok(if turn { Sending::Turn } else { Sending::Sent })
+    }
+}
+
+/// Waits for a turn of the loop in which the request of a call may be inflated; gives `True`.
+struct InflationTurn {
+    context: Py<ServicerContext>,
+    waited: bool,
+}
+
+impl Operation for InflationTurn {
+    fn poll(&mut self, py: Python<'_>, me: &Bound<'_, Awaitable>) -> PyResult<Polled> {
+        let context = self.context.get();
+        if context.link().get().inflates_later(context.id, self.waited, me) {
+            self.waited = true;
+            return Ok(Polled::Wait);
+        }
+        Ok(Polled::Ready(true.into_pyobject(py)?.to_owned().into_any().unbind()))
+    }
+
+    fn cancelled(&mut self, _py: Python<'_>) {}
+
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.context)
     }
 }
 
