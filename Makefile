@@ -5,6 +5,7 @@ VENV := .venv
 GRPCIO_VENV := .venv-grpcio
 SUITE_VENV := .venv-suite
 SDK_VENV := .venv-sdks
+DAPR_VENV := .venv-dapr
 GENERATED := examples/generated
 TEST_GENERATED := tests/generated
 VIRTUFIN := python/virtufin
@@ -33,13 +34,16 @@ else
 endif
 
 test-python: $(VENV)/dev $(GRPCIO_VENV)/stamp $(GENERATED)/stamp $(TEST_GENERATED)/stamp $(VIRTUFIN_STUBS)
-	$(VENV)/bin/python -m pytest --ignore=tests/virtufin_client $(PYTEST)
+	$(VENV)/bin/python -m pytest --ignore=tests/virtufin_client --ignore=tests/dapr_sdk $(PYTEST)
 
 # The client SDKs run on oxgrpc alone, from their sources, and on genuine grpcio alone, from their wheels.
-test-sdks: $(VENV)/dev $(SDK_VENV)/installed $(VIRTUFIN_STUBS) $(TEST_GENERATED)/stamp
+# Dapr's SDK is stock and runs on the gateway.
+test-sdks: $(VENV)/dev $(SDK_VENV)/installed $(DAPR_VENV)/stamp $(VIRTUFIN_STUBS) $(TEST_GENERATED)/stamp
 	cargo build -p oxgrpc-cli
+	cargo build -p oxgrpc-gateway --example dapr
 	$(VENV)/bin/python -m pytest tests/virtufin_client $(PYTEST)
 	$(SDK_VENV)/bin/python -m pytest tests/virtufin_client $(PYTEST)
+	$(VENV)/bin/python -m pytest tests/dapr_sdk $(PYTEST)
 
 check: $(VENV)/dev $(GENERATED)/stamp $(TEST_GENERATED)/stamp $(VIRTUFIN_STUBS) ## format, lint and type-check
 	cargo fmt --all --check
@@ -70,7 +74,7 @@ wheel: $(VENV)/stamp ## build a release wheel in dist/
 	@ls -l dist
 
 clean: ## remove what was built
-	rm -rf target benches/rivals/target build conformance/interop/grpc-js/node_modules dist $(VENV) $(GRPCIO_VENV) $(SUITE_VENV) $(SDK_VENV) $(GENERATED) $(TEST_GENERATED)
+	rm -rf target benches/rivals/target build conformance/interop/grpc-js/node_modules dist $(VENV) $(GRPCIO_VENV) $(SUITE_VENV) $(SDK_VENV) $(DAPR_VENV) $(GENERATED) $(TEST_GENERATED)
 	rm -f $(dir $(VIRTUFIN_STUBS))*_pb2*.py*
 
 VIRTUFIN_PROTO := $(wildcard proto/virtufin/*.proto) scripts/create_client.py
@@ -104,6 +108,10 @@ $(SUITE_VENV)/stamp: conformance/requirements.txt
 
 $(SDK_VENV)/stamp: tests/requirements-sdks.txt
 	tools/make-venv $(PYTHON) $(SDK_VENV) $<
+	touch $@
+
+$(DAPR_VENV)/stamp: tests/requirements-dapr.txt
+	tools/make-venv $(PYTHON) $(DAPR_VENV) $<
 	touch $@
 
 $(SDK_VENV)/installed: $(SDK_VENV)/stamp $(VIRTUFIN_SOURCES)

@@ -602,4 +602,13 @@ async fn http_does_the_same() {
     assert!(code == 400 && body.contains("concurrency"), "{body}");
     assert_eq!(serving.http(&format!("POST {store}"), json, "{").await.0, 400);
     assert_eq!(serving.http("GET /v1.0/state/redis/k", "", "").await.0, 400);
+    for (path, instead) in [
+        ("/v1.0/invoke/app/method/m", "virtufin.Gateway/InvokeJson"),
+        ("/v1.0/secrets/store/key", "environment"),
+        ("/v1.0-alpha1/lock/store", "first-write"),
+        ("/v1.0/nothing", "nothing"),
+    ] {
+        let (code, _, body) = serving.http(&format!("POST {path}"), "", "").await;
+        assert!(code == 501 && body.contains(instead), "{code} {body}");
+    }
 }

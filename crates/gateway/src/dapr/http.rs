@@ -8,7 +8,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::header::{CONTENT_TYPE, ETAG, IF_MATCH};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use oxgrpc_proto::dapr::proto::common::v1::state_options::{StateConcurrency, StateConsistency};
 use oxgrpc_proto::dapr::proto::common::v1::{Etag, StateItem, StateOptions};
 use oxgrpc_proto::dapr::proto::runtime::v1::{
@@ -20,6 +20,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
 use super::Dapr;
+use super::unsupported::path_refusal;
 
 /// A status, as Dapr's HTTP API tells it.
 struct Refused(Status);
@@ -38,6 +39,7 @@ impl IntoResponse for Refused {
             Code::Aborted => (StatusCode::CONFLICT, "ERR_STATE_ETAG_MISMATCH"),
             Code::ResourceExhausted => (StatusCode::PAYLOAD_TOO_LARGE, "ERR_EXHAUSTED"),
             Code::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "ERR_NOT_READY"),
+            Code::Unimplemented => (StatusCode::NOT_IMPLEMENTED, "ERR_NOT_IMPLEMENTED"),
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "ERR_INTERNAL"),
         };
         let document = serde_json::json!({ "errorCode": word, "message": self.0.message() });
@@ -65,7 +67,14 @@ pub(super) fn routes(dapr: Dapr) -> Router {
         .route("/v1.0/state/{store}/bulk", named("bulk").post(read_all))
         .route("/v1.0/state/{store}/transaction", named("transaction").post(transact).put(transact))
         .route("/v1.0/state/{store}/{*key}", get(read).delete(delete))
+        .route("/v1.0/{*path}", any(unsupported))
+        .route("/v1.0-alpha1/{*path}", any(unsupported))
+        .route("/v1.0-beta1/{*path}", any(unsupported))
         .with_state(dapr)
+}
+
+async fn unsupported(Path(path): Path<String>) -> Refused {
+    Refused(path_refusal(&path))
 }
 
 async fn health(State(dapr): State<Dapr>) -> Answer<StatusCode> {

@@ -54,6 +54,28 @@ const INSTEAD: [(&str, &str); 15] = [
     ("Shutdown", "SIGTERM to the gateway's process"),
 ];
 
+/// The first part of an HTTP path below `/v1.0/`, and the method that it belongs to.
+const PATHS: [(&str, &str); 11] = [
+    ("invoke", "InvokeService"),
+    ("actors", "InvokeActor"),
+    ("bindings", "InvokeBinding"),
+    ("secrets", "GetSecret"),
+    ("configuration", "GetConfiguration"),
+    ("lock", "TryLock"),
+    ("unlock", "Unlock"),
+    ("workflows", "StartWorkflow"),
+    ("jobs", "ScheduleJob"),
+    ("metadata", "GetMetadata"),
+    ("shutdown", "Shutdown"),
+];
+
+/// Returns the refusal of an HTTP path below `/v1.0/`.
+pub(super) fn path_refusal(path: &str) -> Status {
+    let first = path.split('/').next().unwrap_or_default();
+    let method = PATHS.iter().find(|(known, _)| *known == first);
+    refusal(method.map_or(path, |(_, method)| *method))
+}
+
 fn refusal(method: &str) -> Status {
     let instead = INSTEAD
         .iter()
