@@ -262,6 +262,28 @@ async def test_several_responses_are_not_one(count: int, end: bytes) -> None:
         assert "several responses" in details
 
 
+@pytest.mark.parametrize("kind", ["unary_unary", "stream_unary"])
+async def test_a_second_response_counts_however_late_it_comes(kind: str) -> None:
+    async def in_pieces(peer: wire.Peer) -> None:
+        for octet in wire.message(b"second"):
+            await peer.pong()
+            await peer.send(wire.data(1, bytes([octet])))
+        await peer.send(OK)
+        await stay(peer)
+
+    async with channel_to(answering(HEAD + ONE, then=in_pieces)) as channel:
+        if kind == "unary_unary":
+            call = channel.unary_unary("/test/Unary")(b"request")
+        else:
+            call = channel.stream_unary("/test/Unary")()
+            await call.write(b"request")
+            await call.done_writing()
+        with pytest.raises(aio.AioRpcError) as raised:
+            await asyncio.wait_for(call, HANG_SECONDS)
+        assert raised.value.code() is Code.UNIMPLEMENTED
+        assert "several responses" in (raised.value.details() or "")
+
+
 RESETS = {
     wire.NO_ERROR: Code.INTERNAL,
     wire.PROTOCOL_ERROR: Code.INTERNAL,

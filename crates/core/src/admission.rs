@@ -33,7 +33,7 @@ const LARGEST_STEP: usize = 16 << 20;
 
 /// What a window leaves open behind a message. nghttp2, and so Node and Envoy, ends a stream only while there is window
 /// left, although an END_STREAM without data needs none (RFC 9113 §6.9.1).
-const ROOM_TO_END: usize = 1;
+pub(crate) const ROOM_TO_END: usize = 1;
 
 /// Where a call's message stands that is longer than its stream's window.
 ///

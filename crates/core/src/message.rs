@@ -210,7 +210,13 @@ impl<B: MessageBuffer> Inbox<B> {
 
     /// Whether a whole message is there.
     pub(crate) fn has_message(&self) -> bool {
-        self.complete > 0 || self.head.as_ref().is_some_and(|head| head.missing() == 0)
+        self.messages() > 0
+    }
+
+    /// How many messages are whole.
+    pub(crate) fn messages(&self) -> usize {
+        let is_whole = |head: &Assembly<B>| head.missing() == 0;
+        self.complete + usize::from(self.head.as_ref().is_some_and(is_whole))
     }
 
     /// Whether the content ends within a message.

@@ -298,22 +298,7 @@ impl<B: MessageBuffer, S> Transport<B, S> {
     pub(crate) fn take_message(&mut self, id: CallId) -> Next<B> {
         let Some(call) = self.get_mut(id) else { return Next::End };
         let max = call.limits.max_receive_bytes;
-        let Some(taken) = call.inbox.take() else {
-            if call.received_all {
-                return Next::End;
-            }
-            call.reading = true;
-            self.admit(id);
-            if self.is_short() {
-                if self.is_full() {
-                    // A call has to end for this one to go on, and not necessarily this one.
-                    self.admission.ask();
-                } else {
-                    self.widen();
-                }
-            }
-            return Next::Pending;
-        };
+        let Some(taken) = call.inbox.take() else { return self.wait(id) };
         call.reading = false;
         let (stream, encoding) = (call.stream, call.receive_encoding);
         // Not before: whole messages that nobody takes must not add up either.
@@ -331,6 +316,24 @@ impl<B: MessageBuffer, S> Transport<B, S> {
             Ok(message) => Next::Message(message),
             Err(status) => Next::Failed(self.signed(status)),
         }
+    }
+
+    /// Waits for what comes next of a call.
+    pub(crate) fn wait(&mut self, id: CallId) -> Next<B> {
+        let Some(call) = self.get_mut(id).filter(|call| !call.received_all) else {
+            return Next::End;
+        };
+        call.reading = true;
+        self.admit(id);
+        if self.is_short() {
+            if self.is_full() {
+                // A call has to end for this one to go on, and not necessarily this one.
+                self.admission.ask();
+            } else {
+                self.widen();
+            }
+        }
+        Next::Pending
     }
 
     /// Whether reading the next message of a call means to inflate it.

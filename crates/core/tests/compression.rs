@@ -236,6 +236,7 @@ fn a_bomb_ends_the_call_and_the_limit_is_named() {
     for piece in flagged(1, &bomb).chunks(16_000) {
         server.send(data(1, piece));
     }
+    server.send(data(1, "").end_stream());
     let (call, _) = server.accept();
     let Next::Failed(status) = server.engine.take_message(call) else { panic!("it is read") };
     assert_eq!(status.code, Code::ResourceExhausted);

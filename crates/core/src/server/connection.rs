@@ -1,6 +1,7 @@
 //! The server's end of a connection: the calls that a client makes on it (PROTOCOL-HTTP2.md).
 
 use super::lifetime::{Due, Lifetime};
+use super::one_request::OneRequest;
 use super::ping_policy::PingPolicy;
 use super::{Accepted, Farewell, Method, Methods, ServerEvent, ServerOptions};
 use crate::compression::{ACCEPTED, Accepts, Encoding};
@@ -28,13 +29,13 @@ const CALL_COST: usize = 3 << 10;
 /// A call as its server sees it. A call that is over is not stored any more, unless responses still wait.
 ///
 /// ```text
-///   headers ──► Waiting ──message──► Ready ──accept──► Running ──finish──► Closing ──sent──► (gone)
+///   headers ──► Waiting ──request──► Ready ──accept──► Running ──finish──► Closing ──sent──► (gone)
 ///                  │                   │                  │
 ///                  └── reset, deadline, broken requests, loss: (gone), reported if Running
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
-    /// For its only message.
+    /// For its only request.
     Waiting,
     /// To be accepted.
     Ready,
@@ -44,10 +45,10 @@ enum Phase {
 }
 
 #[derive(Debug)]
-struct Side {
+pub(super) struct Side {
     phase: Phase,
-    /// The method has one request.
-    is_unary: bool,
+    /// Where the only request stands. `None` if the method takes a stream, or is not known yet.
+    pub(super) one_request: Option<OneRequest>,
     /// The encodings that the client reads.
     accepts: Accepts,
     accepted: Option<Accepted>,
@@ -60,13 +61,15 @@ struct Side {
 ///
 /// It is driven as an [`Engine`]; what happens is told by [`next_event`](Self::next_event).
 pub struct ServerConnection<B> {
-    transport: Transport<B, Side>,
+    pub(super) transport: Transport<B, Side>,
     methods: Arc<Methods>,
     options: ServerOptions,
     /// Header sections of responses, by encoding.
     responses: [Prepared; 3],
     trailers_ok: Prepared,
     deadlines: Deadlines<CallId>,
+    /// When calls whose only request is there no longer wait for the client's end.
+    pub(super) half_closes: Deadlines<CallId>,
     pings: PingPolicy,
     keepalive: Option<Keepalive>,
     /// Until [`begin`](Self::begin) the connection may live for ever.
@@ -90,6 +93,7 @@ impl<B: MessageBuffer> ServerConnection<B> {
                 .map(prepare_response),
             trailers_ok: Prepared::new([(&b"grpc-status"[..], &b"0"[..])]),
             deadlines: Deadlines::default(),
+            half_closes: Deadlines::default(),
             pings: PingPolicy::new(options.pings),
             keepalive: options.keepalive.map(Keepalive::new),
             lifetime: None,
@@ -327,7 +331,7 @@ impl<B: MessageBuffer> ServerConnection<B> {
         };
         let side = Side {
             phase: if is_unary { Phase::Waiting } else { Phase::Ready },
-            is_unary,
+            one_request: is_unary.then_some(OneRequest::Missing),
             accepts: head.accepts,
             accepted: Some(accepted),
             cost,
@@ -388,41 +392,57 @@ impl<B: MessageBuffer> ServerConnection<B> {
         }
     }
 
-    fn on_data(&mut self, id: CallId, data: &[u8], end_stream: bool) {
-        let closing = self.transport.get(id).filter(|call| call.side.phase == Phase::Closing);
-        if let Some(stream) = closing.map(|call| call.stream) {
-            // Its client may have to be done with writing before it reads what is queued.
-            self.transport.http.release(stream, data.len());
+    fn on_data(&mut self, id: CallId, data: &[u8], end_stream: bool, now: Instant) {
+        let Some(call) = self.transport.get(id) else { return };
+        if call.side.phase == Phase::Closing || call.side.one_request == Some(OneRequest::Settled) {
+            // Nobody reads it. Its client may have to be done with writing before it reads what is queued.
+            self.transport.http.release(call.stream, data.len());
             if end_stream {
                 self.on_end(id);
             }
             return;
         }
-        match self.transport.push(id, data) {
-            Ok(0) => {}
-            Ok(completed) => self.on_messages(id, completed),
+        let completed = match self.transport.push(id, data) {
+            Ok(completed) => completed,
             Err(status) => return self.fail(id, &status),
+        };
+        if completed > 0 {
+            self.on_messages(id, completed);
         }
         if end_stream {
             self.on_end(id);
+        } else if completed > 0 {
+            self.await_end(id, now);
         }
     }
 
     fn on_messages(&mut self, id: CallId, completed: usize) {
         let Some(call) = self.transport.get_mut(id) else { return };
-        if call.side.is_unary && (completed > 1 || call.side.phase != Phase::Waiting) {
-            return self.fail(id, &not_one_request());
+        match call.side.one_request.map(|one| one.received(completed)) {
+            Some(Ok(one)) => call.side.one_request = Some(one),
+            Some(Err(status)) => self.fail(id, &status),
+            None => self.wake_reader(id),
         }
+    }
+
+    /// The only request is certain to be the only one that counts.
+    pub(super) fn settle(&mut self, id: CallId) {
+        let Some(call) = self.transport.get_mut(id) else { return };
         match call.side.phase {
             Phase::Waiting => {
                 call.side.phase = Phase::Ready;
                 call.reading = false;
                 self.make_ready(id);
             }
-            Phase::Running if std::mem::take(&mut call.reading) => {
-                self.events.push_back(ServerEvent::Readable(id));
-            }
-            _ => {}
+            Phase::Ready | Phase::Running | Phase::Closing => self.wake_reader(id),
+        }
+    }
+
+    /// Reports that there is something to read, if a reader waits.
+    fn wake_reader(&mut self, id: CallId) {
+        let Some(call) = self.transport.get_mut(id) else { return };
+        if call.side.phase == Phase::Running && std::mem::take(&mut call.reading) {
+            self.events.push_back(ServerEvent::Readable(id));
         }
     }
 
@@ -434,12 +454,15 @@ impl<B: MessageBuffer> ServerConnection<B> {
             let status = Status::new(Code::Internal, "Stream ended within a message");
             return self.fail(id, &status);
         }
-        match call.side.phase {
-            Phase::Waiting => self.fail(id, &not_one_request()),
-            Phase::Running if std::mem::take(&mut call.reading) => {
-                self.events.push_back(ServerEvent::Readable(id));
+        match call.side.one_request.map(OneRequest::ended) {
+            Some(Ok(one)) => {
+                let before = call.side.one_request.replace(one);
+                if before != Some(one) {
+                    self.settle(id);
+                }
             }
-            Phase::Ready | Phase::Running | Phase::Closing => {}
+            Some(Err(status)) => self.fail(id, &status),
+            None => self.wake_reader(id),
         }
     }
 
@@ -454,7 +477,7 @@ impl<B: MessageBuffer> ServerConnection<B> {
     }
 
     /// Ends a call with a status of our own, and reports it.
-    fn fail(&mut self, id: CallId, status: &Status) {
+    pub(super) fn fail(&mut self, id: CallId, status: &Status) {
         let phase = self.transport.get(id).map(|call| call.side.phase);
         match phase {
             None | Some(Phase::Closing) => {}
@@ -562,7 +585,7 @@ impl<B: MessageBuffer> Engine for ServerConnection<B> {
                 }
                 Event::Data { stream, tag, data, end_stream } => {
                     match self.transport.by_tag(tag).map(|(id, _)| id) {
-                        Some(id) => self.on_data(id, data, end_stream),
+                        Some(id) => self.on_data(id, data, end_stream, now),
                         None => self.transport.http.release(stream, data.len()),
                     }
                 }
@@ -588,12 +611,16 @@ impl<B: MessageBuffer> Engine for ServerConnection<B> {
         let keepalive = self.keepalive.as_ref().and_then(Keepalive::due);
         let lifetime = self.lifetime.as_ref().and_then(Lifetime::due);
         let messages = self.transport.admission.due();
-        [self.deadlines.next(), keepalive, lifetime, messages].into_iter().flatten().min()
+        let calls = [self.deadlines.next(), self.half_closes.next(), messages];
+        calls.into_iter().chain([keepalive, lifetime]).flatten().min()
     }
 
     fn expire(&mut self, now: Instant) {
         while let Some(id) = self.deadlines.expired(now) {
             self.exceed_deadline(id);
+        }
+        while let Some(id) = self.half_closes.expired(now) {
+            self.expire_half_close(id, now);
         }
         self.look_after_messages(now);
         let calls = self.calls();
@@ -626,11 +653,6 @@ fn fits(http: &Connection, list: &HeaderList<'_>) -> Result<(), Status> {
             Err(Status::new(Code::ResourceExhausted, text))
         }
     }
-}
-
-/// statuscodes.md, "Request cardinality violation".
-fn not_one_request() -> Status {
-    Status::new(Code::Unimplemented, "The method requires exactly one request message.")
 }
 
 #[cfg(test)]

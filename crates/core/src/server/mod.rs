@@ -2,6 +2,7 @@
 
 mod connection;
 mod lifetime;
+mod one_request;
 mod ping_policy;
 
 pub use connection::ServerConnection;
@@ -21,7 +22,8 @@ use std::time::Instant;
 pub struct Method {
     /// The caller's name for it.
     pub index: u32,
-    /// Whether the client sends a stream; if not, the call is reported once its only message is there.
+    /// Whether the client sends a stream; if not, the call is reported once its request is there and no second can
+    /// follow.
     pub request_streaming: bool,
 }
 

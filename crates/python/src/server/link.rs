@@ -282,8 +282,20 @@ impl ServerLink {
 
     /// Reads a call's next request.
     pub(crate) fn take_message(slf: &Bound<'_, Self>, id: CallId) -> Next<Message> {
+        Self::take(slf, |engine| engine.take_message(id))
+    }
+
+    /// Reads the only request of a call whose method takes one.
+    pub(crate) fn take_only_message(slf: &Bound<'_, Self>, id: CallId) -> Next<Message> {
+        Self::take(slf, |engine| engine.take_only_message(id, Instant::now()))
+    }
+
+    fn take(
+        slf: &Bound<'_, Self>,
+        read: impl FnOnce(&mut ServerConnection<Message>) -> Next<Message>,
+    ) -> Next<Message> {
         let (next, has_output, inflated) = slf.get().link.with(slf.py(), |link| {
-            let next = link.engine.take_message(id);
+            let next = read(&mut link.engine);
             (next, link.output_len() > 0, link.engine.take_inflated())
         });
         slf.get().port.get().inflated(slf.py(), inflated);

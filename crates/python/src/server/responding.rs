@@ -105,6 +105,10 @@ impl ServicerContext {
         ServerLink::take_message(self.link.bind(py), self.id)
     }
 
+    pub(crate) fn take_only_message(&self, py: Python<'_>) -> Next<Message> {
+        ServerLink::take_only_message(self.link.bind(py), self.id)
+    }
+
     /// Deserializes a request; a deserializer that raises ends the call with INTERNAL.
     pub(crate) fn deserialize(slf: &Bound<'_, Self>, raw: Message) -> PyResult<Py<PyAny>> {
         let py = slf.py();

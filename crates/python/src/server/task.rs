@@ -194,19 +194,15 @@ impl HandlerTask {
                 .map(Stage::Waiting)
                 .map(Some);
         } else {
-            match me.take_message(py) {
+            match me.take_only_message(py) {
                 Next::Message(raw) => ServicerContext::deserialize(context, raw)?,
                 Next::Pending => return Self::wait_for_request(context).map(Some),
                 Next::Failed(status) => {
                     ServicerContext::finish(context, &status, true);
                     return Ok(None);
                 }
-                Next::End => {
-                    let text = "The method requires exactly one request message.";
-                    let status = Status::new(Code::Unimplemented, text);
-                    ServicerContext::finish(context, &status, true);
-                    return Ok(None);
-                }
+                // The call is gone: the event that says so is on its way.
+                Next::End => return Ok(None),
             }
         };
         let called = call_2(handler.behavior.bind(py), argument.bind(py), context.as_any())?;
@@ -249,7 +245,8 @@ impl HandlerTask {
         Ok(true)
     }
 
-    /// The method's kind was not known before its generic handler was asked: the request may still be on its way.
+    /// The method's kind was not known before its generic handler was asked: the request may still be on its way, or the
+    /// client's end behind it.
     fn wait_for_request(context: &Bound<'_, ServicerContext>) -> PyResult<Stage> {
         let py = context.py();
         let operation = RequestArrival { context: context.clone().unbind(), waited: false };
