@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 HERE = Path(__file__).parent
 
-sys.path[:0] = [str(HERE), str(HERE.parent)]
+sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "generated")]
 try:
     import oxgrpc
 except ModuleNotFoundError:
@@ -25,6 +26,16 @@ else:
 
 # From here on the tests may `import grpc`.
 importlib.import_module("virtufin.api.client")
+platform_process = importlib.import_module("platform_process")
+
+
+@pytest.fixture(scope="session")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[platform_process.Platform]:
+    """The gateway and its backends, shared by all tests that do not stop it."""
+    flags = ("--ephemeral", "--grpc-port=0", "--http-port=0")
+    with platform_process.started(tmp_path_factory.mktemp("platform"), *flags) as platform:
+        yield platform
+
 
 if oxgrpc is None:
 
