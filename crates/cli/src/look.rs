@@ -146,7 +146,7 @@ async fn description(arguments: &LookArguments) -> Result<(String, Value), Failu
 async fn one(sources: &mut Sources<'_>, name: &str) -> Result<(String, Value), Failure> {
     let learned = if name.contains('/') { Ok(()) } else { sources.learn(name).await };
     let builtin = oxgrpc_schema::details::builtin();
-    for pool in [sources.schema.pool(), &builtin] {
+    for pool in [sources.schema.pool(), builtin] {
         if let Some(service) = pool.get_service_by_name(name) {
             return Ok((source::service(&service), service_json(&service)));
         }

@@ -8,21 +8,20 @@ use serde_json::{Value, json};
 
 use crate::json::{PrintOptions, to_value};
 
-/// Decodes the details of a status, as JSON objects with `@type`. `pool` is the server's, for types of its own;
+/// Decodes the details of a status, as JSON objects with `@type`. `pools` are asked in turn, for types of the server's own;
 /// google.rpc's types are always known. A detail of an unknown type keeps its octets, as base64 in `value`.
-pub fn decode(status_details: &[u8], pool: Option<&DescriptorPool>) -> Vec<Value> {
+pub fn decode<'a>(
+    status_details: &[u8],
+    pools: impl IntoIterator<Item = &'a DescriptorPool>,
+) -> Vec<Value> {
     let Ok(status) = tonic_types::pb::Status::decode(status_details) else { return Vec::new() };
-    status.details.iter().map(|any| decode_any(any, pool)).collect()
-}
-
-fn decode_any(any: &prost_types::Any, pool: Option<&DescriptorPool>) -> Value {
-    let builtin = builtin();
-    for pool in pool.into_iter().chain([&builtin]) {
-        if let Some(value) = decode_any_with(any, pool) {
-            return value;
-        }
-    }
-    json!({ "@type": any.type_url, "value": STANDARD.encode(&any.value) })
+    let pools: Vec<&DescriptorPool> = pools.into_iter().chain([builtin()]).collect();
+    let decode_any = |any: &prost_types::Any| {
+        pools.iter().find_map(|pool| decode_any_with(any, pool)).unwrap_or_else(
+            || json!({ "@type": any.type_url, "value": STANDARD.encode(&any.value) }),
+        )
+    };
+    status.details.iter().map(decode_any).collect()
 }
 
 fn decode_any_with(any: &prost_types::Any, pool: &DescriptorPool) -> Option<Value> {
@@ -32,7 +31,7 @@ fn decode_any_with(any: &prost_types::Any, pool: &DescriptorPool) -> Option<Valu
 }
 
 /// Returns google.rpc's types and the well-known ones.
-pub fn builtin() -> DescriptorPool {
+pub fn builtin() -> &'static DescriptorPool {
     static BUILTIN: std::sync::OnceLock<DescriptorPool> = std::sync::OnceLock::new();
-    BUILTIN.get_or_init(|| crate::Schema::from_files([]).pool).clone()
+    BUILTIN.get_or_init(|| crate::Schema::from_files([]).pool)
 }

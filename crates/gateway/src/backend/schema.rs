@@ -14,7 +14,7 @@ use tonic::metadata::MetadataMap;
 use super::Host;
 
 /// A schema that is younger than this is not fetched again because of a name that it does not know.
-const MIN_AGE: Duration = Duration::from_millis(250);
+const MIN_AGE: Duration = Duration::from_millis(100);
 
 /// A schema as a host served it.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ pub(super) struct SchemaCache {
 impl Host {
     /// Returns the schema, fetched anew if the host was reconnected since.
     pub(crate) async fn schema(&self) -> Result<Arc<HostSchema>, Status> {
-        match self.current() {
+        match self.schema_at_hand() {
             Some(schema) if schema.lost == self.connections.lost() => Ok(schema),
             stale => self.fetch(stale).await,
         }
@@ -67,18 +67,19 @@ impl Host {
         seen: &Arc<HostSchema>,
     ) -> Result<Arc<HostSchema>, Status> {
         if seen.fetched.elapsed() < MIN_AGE && seen.lost == self.connections.lost() {
-            return Ok(self.current().unwrap_or_else(|| seen.clone()));
+            return Ok(self.schema_at_hand().unwrap_or_else(|| seen.clone()));
         }
         self.fetch(Some(seen.clone())).await
     }
 
-    fn current(&self) -> Option<Arc<HostSchema>> {
+    /// Returns the schema that was fetched last, without asking the host.
+    pub(crate) fn schema_at_hand(&self) -> Option<Arc<HostSchema>> {
         self.schema.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn fetch(&self, seen: Option<Arc<HostSchema>>) -> Result<Arc<HostSchema>, Status> {
         let _fetching = self.schema.fetching.lock().await;
-        if let Some(current) = self.current()
+        if let Some(current) = self.schema_at_hand()
             && seen.is_none_or(|seen| !Arc::ptr_eq(&seen, &current))
             && current.lost == self.connections.lost()
         {

@@ -16,7 +16,7 @@ use tonic::Status;
 
 pub(crate) use call::Context;
 pub(crate) use forward::forwardable;
-pub(crate) use outcome::Failure;
+pub(crate) use outcome::{Failure, code_name};
 pub(crate) use stream::JsonStream;
 
 use crate::backend::{Backend, Host, HostSchema};

@@ -1,6 +1,7 @@
 //! Listening sockets, with or without TLS.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::either::Either;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
 use crate::StartError;
@@ -19,8 +20,22 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The connections of a listener, ready for HTTP.
 pub(crate) type Incoming = ReceiverStream<std::io::Result<Connection>>;
 
-/// A connection, plain or secured.
-pub(crate) struct Connection(Either<TcpStream, Box<TlsStream<TcpStream>>>);
+/// A connection, plain or secured. Once it is cut, reading fails.
+pub(crate) struct Connection {
+    stream: Either<TcpStream, Box<TlsStream<TcpStream>>>,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+/// The steps of a gateway's end, in their order.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ending {
+    /// No further connections and calls; streams that never end, end.
+    pub(crate) stopping: CancellationToken,
+    /// The grace is over: calls that still run are answered with UNAVAILABLE.
+    pub(crate) expired: CancellationToken,
+    /// Connections that are still there are cut.
+    pub(crate) cut: CancellationToken,
+}
 
 /// Opens a listener; `flag` sets the port on the command line.
 pub(crate) async fn bind(
@@ -38,10 +53,11 @@ pub(crate) async fn bind(
 pub(crate) fn incoming(
     listener: TcpListener,
     tls: Option<Arc<tokio_rustls::rustls::ServerConfig>>,
-    stopping: CancellationToken,
+    ending: Ending,
 ) -> Incoming {
     let (accepted, connections) = tokio::sync::mpsc::channel(64);
     let acceptor = tls.map(TlsAcceptor::from);
+    let Ending { stopping, cut, .. } = ending;
     tokio::spawn(async move {
         loop {
             let socket = tokio::select! {
@@ -59,7 +75,8 @@ pub(crate) fn incoming(
             let _ = socket.set_nodelay(true);
             match &acceptor {
                 None => {
-                    let connection = Connection(Either::Left(socket));
+                    let cut = Box::pin(cut.clone().cancelled_owned());
+                    let connection = Connection { stream: Either::Left(socket), cut };
                     if accepted.send(Ok(connection)).await.is_err() {
                         return;
                     }
@@ -67,7 +84,7 @@ pub(crate) fn incoming(
                 Some(acceptor) => {
                     let handshake = acceptor.accept(socket);
                     let accepted = accepted.clone();
-                    let stopping = stopping.clone();
+                    let (stopping, cut) = (stopping.clone(), cut.clone());
                     tokio::spawn(async move {
                         let secured = tokio::select! {
                             () = stopping.cancelled() => return,
@@ -75,7 +92,9 @@ pub(crate) fn incoming(
                         };
                         match secured {
                             Ok(Ok(stream)) => {
-                                let connection = Connection(Either::Right(Box::new(stream)));
+                                let stream = Either::Right(Box::new(stream));
+                                let cut = Box::pin(cut.cancelled_owned());
+                                let connection = Connection { stream, cut };
                                 let _ = accepted.send(Ok(connection)).await;
                             }
                             Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
@@ -109,7 +128,10 @@ mod io {
             context: &mut Context<'_>,
             buffer: &mut ReadBuf<'_>,
         ) -> Poll<std::io::Result<()>> {
-            Pin::new(&mut self.0).poll_read(context, buffer)
+            if self.cut.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Err(std::io::ErrorKind::ConnectionAborted.into()));
+            }
+            Pin::new(&mut self.stream).poll_read(context, buffer)
         }
     }
 
@@ -119,21 +141,21 @@ mod io {
             context: &mut Context<'_>,
             octets: &[u8],
         ) -> Poll<std::io::Result<usize>> {
-            Pin::new(&mut self.0).poll_write(context, octets)
+            Pin::new(&mut self.stream).poll_write(context, octets)
         }
 
         fn poll_flush(
             mut self: Pin<&mut Self>,
             context: &mut Context<'_>,
         ) -> Poll<std::io::Result<()>> {
-            Pin::new(&mut self.0).poll_flush(context)
+            Pin::new(&mut self.stream).poll_flush(context)
         }
 
         fn poll_shutdown(
             mut self: Pin<&mut Self>,
             context: &mut Context<'_>,
         ) -> Poll<std::io::Result<()>> {
-            Pin::new(&mut self.0).poll_shutdown(context)
+            Pin::new(&mut self.stream).poll_shutdown(context)
         }
 
         fn poll_write_vectored(
@@ -141,11 +163,11 @@ mod io {
             context: &mut Context<'_>,
             slices: &[std::io::IoSlice<'_>],
         ) -> Poll<std::io::Result<usize>> {
-            Pin::new(&mut self.0).poll_write_vectored(context, slices)
+            Pin::new(&mut self.stream).poll_write_vectored(context, slices)
         }
 
         fn is_write_vectored(&self) -> bool {
-            self.0.is_write_vectored()
+            self.stream.is_write_vectored()
         }
     }
 }

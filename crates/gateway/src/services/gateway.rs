@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status};
 
 use super::schema;
 use crate::invoke::{Context, Failure, Invoker, JsonStream};
+use crate::pubsub::{Bus, EventStream, IsRegistered, subscribe_events};
 use crate::registry::Registry;
 
 /// Serves `virtufin.Gateway`.
@@ -24,6 +25,7 @@ pub(crate) struct GatewayService {
     pub(crate) invoker: Invoker,
     /// The gateway's own schema.
     pub(crate) own: Arc<Schema>,
+    pub(crate) bus: Arc<dyn Bus>,
 }
 
 impl GatewayService {
@@ -167,19 +169,15 @@ impl Gateway for GatewayService {
         Ok(Response::new(GetMethodSchemaResponse { schema: Some(schema) }))
     }
 
-    type SubscribeStream = std::pin::Pin<
-        Box<
-            dyn futures_core::Stream<
-                    Item = Result<oxgrpc_proto::virtufin::TopicEventRequest, Status>,
-                > + Send,
-        >,
-    >;
+    type SubscribeStream = EventStream;
 
     async fn subscribe(
         &self,
-        _: Request<SubscribeRequest>,
-    ) -> Result<Response<Self::SubscribeStream>, Status> {
-        Err(Status::unimplemented("events have no bus yet"))
+        request: Request<SubscribeRequest>,
+    ) -> Result<Response<EventStream>, Status> {
+        let registry = self.registry.clone();
+        let registered: IsRegistered = Arc::new(move |name| registry.find(name).is_some());
+        subscribe_events(&*self.bus, request.into_inner(), registered).await
     }
 }
 
