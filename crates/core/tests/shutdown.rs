@@ -146,7 +146,31 @@ fn a_server_refuses_calls_above_its_limit() {
     assert_eq!((server.events(), server.frames()), (vec![], vec![reset(3, 7)]));
     server.send(data(1, "").end_stream());
     server.engine.finish(call, &Status::OK, &Metadata::new());
+    assert!(!server.engine.handler_ended());
     server.streaming(5);
+}
+
+/// A stream that was reset is gone for the client; its call's handler may have much to clean up.
+#[test]
+fn calls_wait_while_as_many_handlers_run_as_there_may_be_streams() {
+    let mut server = Server::with(|options| options.http.max_concurrent_streams = Some(2));
+    for stream in [1, 3] {
+        let call = server.streaming(stream);
+        server.send(reset(stream, 8));
+        assert_eq!(server.events(), [ServerEvent::Cancelled(call)]);
+    }
+    // One of those that wait is reset, too: it makes room for nobody, and nobody hears of it.
+    server.send(request(5, STREAM)).send(request(7, STREAM)).send(reset(5, 8));
+    assert_eq!((server.events(), server.frames()), (vec![], vec![]));
+    assert!(server.engine.handler_ended());
+    let (call, _) = server.accept();
+    server.send(request(9, STREAM));
+    assert_eq!(server.events(), []);
+    server.engine.finish(call, &Status::OK, &Metadata::new());
+    assert_eq!(server.events(), []);
+    assert!(server.engine.handler_ended());
+    server.accept();
+    assert!(!server.engine.handler_ended(), "no call waits");
 }
 
 #[test]

@@ -179,7 +179,8 @@ def server(
       handlers: generic handlers, as :meth:`Server.add_generic_rpc_handlers` takes them.
       interceptors: server interceptors, the outermost first. They run for each call, in its task.
       options: pairs of ``grpc.*`` names and values, as grpcio takes them.
-      maximum_concurrent_rpcs: how many calls are answered at once; more end with RESOURCE_EXHAUSTED.
+      maximum_concurrent_rpcs: how many handlers run at once; further calls end with RESOURCE_EXHAUSTED. A handler
+        counts until it has ended, even if its call is over and it only cleans up.
       compression: how responses are compressed unless a handler says otherwise.
     """
     return Server(migration_thread_pool, handlers, interceptors, options, maximum_concurrent_rpcs, compression)

@@ -76,6 +76,8 @@ pub struct ServerConnection<B> {
     lifetime: Option<Lifetime>,
     events: VecDeque<ServerEvent>,
     ready: VecDeque<CallId>,
+    /// Handlers that run, whether or not their calls are over.
+    handlers: usize,
     /// Octets that calls and their metadata take up.
     calls_bytes: usize,
     /// What the last call's user-agent was.
@@ -99,6 +101,7 @@ impl<B: MessageBuffer> ServerConnection<B> {
             lifetime: None,
             events: VecDeque::new(),
             ready: VecDeque::new(),
+            handlers: 0,
             calls_bytes: 0,
             user_agent: Arc::default(),
             options,
@@ -150,11 +153,29 @@ impl<B: MessageBuffer> ServerConnection<B> {
         http.queued_bytes() + http.output_len() > self.options.max_unsent_bytes
     }
 
-    /// Takes a call over, after [`ServerEvent::Call`].
+    /// Takes a call over, after [`ServerEvent::Call`]. Each call taken over counts as a running handler until
+    /// [`handler_ended`](Self::handler_ended).
     pub fn accept(&mut self, call: CallId) -> Option<Accepted> {
         let side = &mut self.transport.get_mut(call)?.side;
         side.phase = Phase::Running;
-        side.accepted.take()
+        let accepted = side.accepted.take()?;
+        self.handlers += 1;
+        Some(accepted)
+    }
+
+    /// The handler of an accepted call has ended. Returns true if another call has waited for this: it is reported next.
+    pub fn handler_ended(&mut self) -> bool {
+        let was_saturated = self.is_saturated();
+        self.handlers -= 1;
+        was_saturated && !self.ready.is_empty()
+    }
+
+    /// Whether as many handlers run as the client may have streams. The stream of a call that was reset is gone for the
+    /// client, and so for HTTP/2's limit; its handler may take long to clean up. Calls beyond the limit wait for that
+    /// (grpcio refuses their streams instead).
+    fn is_saturated(&self) -> bool {
+        let limit = self.options.http.max_concurrent_streams;
+        limit.is_some_and(|limit| self.handlers >= limit as usize)
     }
 
     /// Reads the next request. `Pending` asks for it: a `Readable` event follows.
@@ -354,7 +375,7 @@ impl<B: MessageBuffer> ServerConnection<B> {
         id
     }
 
-    /// Puts a call in line to be accepted. While the connection is congested the line does not move.
+    /// Queues a call that can be accepted. While the connection is congested or saturated it stays in the queue.
     fn make_ready(&mut self, id: CallId) {
         if self.transport.is_cluttered(self.ready.len()) {
             let transport = &self.transport;
@@ -544,7 +565,8 @@ impl<B: MessageBuffer> ServerConnection<B> {
         }
     }
 
-    /// The next event. Calls are not reported while the connection is congested.
+    /// The next event. Calls are not reported while the connection is congested, or while as many handlers run as the
+    /// client may have streams.
     pub fn next_event(&mut self) -> Option<ServerEvent> {
         if let Some(event) = self.events.pop_front() {
             return Some(event);
@@ -557,6 +579,7 @@ impl<B: MessageBuffer> ServerConnection<B> {
             }
         }
         while !self.is_congested()
+            && !self.is_saturated()
             && let Some(id) = self.ready.pop_front()
         {
             if self.transport.get(id).is_some_and(|call| call.side.phase == Phase::Ready) {

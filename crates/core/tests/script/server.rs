@@ -79,6 +79,7 @@ impl Server {
                     let at = self.running.iter().position(|call| call.id == id);
                     let running = self.running.swap_remove(at.expect("a call that runs"));
                     self.seen[running.number].cancelled = true;
+                    self.engine.handler_ended();
                 }
                 _ => {}
             }
@@ -146,6 +147,7 @@ impl Server {
                     let status = Status::new(call.code, call.message.clone());
                     self.engine.finish(id, &status, &metadata(&call.trailing));
                     seen.finished = true;
+                    self.engine.handler_ended();
                     return false;
                 }
             }

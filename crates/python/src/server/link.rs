@@ -56,6 +56,9 @@ pub(crate) struct ServerLink {
     state: GilCell<State>,
 }
 
+/// A call's context, and what starts its task.
+type Prepared<'py, 'a> = (Bound<'py, ServicerContext>, &'a TaskStarter<'py>);
+
 /// What an event means: collected while the engine is borrowed, carried out after.
 enum Action {
     Readable(Py<ServicerContext>),
@@ -118,22 +121,21 @@ impl ServerLink {
         let py = slf.py();
         let me = slf.get();
         let server = me.server.get();
-        if !server.admit(py) {
-            return Self::refuse(
-                slf,
-                id,
-                Code::ResourceExhausted,
-                "Concurrent RPC limit exceeded!",
-            );
-        }
-        let Some(handler) = me.handler(py, &accepted)? else {
-            return Self::refuse(slf, id, Code::Unimplemented, NOT_FOUND);
+        let prepared = match server.admit(py) {
+            true => Self::prepare(slf, id, accepted, tasks),
+            false => Ok(Err((Code::ResourceExhausted, "Concurrent RPC limit exceeded!"))),
         };
-        let tasks = match tasks {
-            Some(tasks) => tasks,
-            None => tasks.insert(TaskStarter::new(me.port.get().event_loop.bind(py).clone())?),
+        let (context, tasks) = match prepared {
+            Ok(Ok(prepared)) => prepared,
+            Ok(Err((code, text))) => {
+                me.link.with(py, |link| link.engine.handler_ended());
+                return Self::refuse(slf, id, code, text);
+            }
+            Err(error) => {
+                me.link.with(py, |link| link.engine.handler_ended());
+                return Err(error);
+            }
         };
-        let context = ServicerContext::create(slf, id, handler, accepted)?;
         let kept = context.clone().unbind();
         me.state.with(py, |state| {
             state.calls.insert(id, kept);
@@ -144,6 +146,26 @@ impl ServerLink {
         HandlerTask::start(&context, tasks).inspect_err(|_| {
             ServicerContext::finish(&context, &Status::new(Code::Unknown, NOT_BEGUN), false);
         })
+    }
+
+    /// Finds a call's handler and makes what it is run with. The inner error is the status of a call that has none.
+    fn prepare<'py, 'a>(
+        slf: &Bound<'py, Self>,
+        id: CallId,
+        accepted: Accepted,
+        tasks: &'a mut Option<TaskStarter<'py>>,
+    ) -> PyResult<Result<Prepared<'py, 'a>, (Code, &'static str)>> {
+        let me = slf.get();
+        let Some(handler) = me.handler(slf.py(), &accepted)? else {
+            return Ok(Err((Code::Unimplemented, NOT_FOUND)));
+        };
+        let tasks = match tasks {
+            Some(tasks) => tasks,
+            None => {
+                tasks.insert(TaskStarter::new(me.port.get().event_loop.bind(slf.py()).clone())?)
+            }
+        };
+        Ok(Ok((ServicerContext::create(slf, id, handler, accepted)?, tasks)))
     }
 
     fn refuse(slf: &Bound<'_, Self>, id: CallId, code: Code, text: &'static str) -> PyResult<()> {
@@ -169,6 +191,17 @@ impl ServerLink {
         let details = handler::call_details(py, path, &metadata)?;
         let found = handler::ask(details.bind(py), &server.generic(py))?;
         found.map(|found| handler::given(path, &found, None, server.pool())).transpose()
+    }
+
+    /// A call's task is done: another handler may run in its place.
+    pub(crate) fn handler_ended(slf: &Bound<'_, Self>) {
+        let py = slf.py();
+        let me = slf.get();
+        me.server.get().handler_ended(py);
+        // Events are looked for when output is written.
+        if me.link.with(py, |link| link.engine.handler_ended()) {
+            link::flush_later(slf);
+        }
     }
 
     /// A task runs its first step.
@@ -384,7 +417,11 @@ impl ServerLink {
                         ServerEvent::Readable(id) => at(&state.calls, id).map(Action::Readable),
                         ServerEvent::Writable(id) => at(&state.calls, id).map(Action::Writable),
                         ServerEvent::Cancelled(id) => {
+                            let before = state.accepted.len();
                             state.accepted.retain(|(accepted, _)| *accepted != id);
+                            if state.accepted.len() < before {
+                                engine.handler_ended();
+                            }
                             at(&state.calls, id).map(Action::Cancelled)
                         }
                         ServerEvent::Over(farewell) => Some(Action::Over(farewell)),

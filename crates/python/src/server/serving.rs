@@ -48,6 +48,8 @@ struct State {
     links: Vec<Py<ServerLink>>,
     /// Calls that are being answered.
     active: usize,
+    /// Handlers that run: one may outlive its call, while it cleans up.
+    running: usize,
     /// Who waits for the last call to end.
     idlers: Vec<Py<Awaitable>>,
 }
@@ -70,7 +72,8 @@ pub(crate) struct Server {
     options: ServerOptions,
     encoding: Encoding,
     reuse_port: bool,
-    max_active: Option<usize>,
+    /// `maximum_concurrent_rpcs`: how many handlers run at once.
+    max_running: Option<usize>,
     /// Where plain functions run.
     pool: Py<PyAny>,
     state: GilCell<State>,
@@ -113,13 +116,22 @@ impl Server {
         self.state.with(py, |state| state.handlers.generic(py))
     }
 
-    /// Whether one more call may be answered.
+    /// Whether one more handler may run.
     pub(crate) fn admit(&self, py: Python<'_>) -> bool {
-        self.state.with(py, |state| self.max_active.is_none_or(|max| state.active < max))
+        self.state.with(py, |state| self.max_running.is_none_or(|max| state.running < max))
     }
 
+    /// A call is about to be answered: its end and its handler's are reported by
+    /// [`call_ended`](Self::call_ended) and [`handler_ended`](Self::handler_ended).
     pub(crate) fn began(&self, py: Python<'_>) {
-        self.state.with(py, |state| state.active += 1);
+        self.state.with(py, |state| {
+            state.active += 1;
+            state.running += 1;
+        });
+    }
+
+    pub(crate) fn handler_ended(&self, py: Python<'_>) {
+        self.state.with(py, |state| state.running -= 1);
     }
 
     pub(crate) fn call_ended(slf: &Bound<'_, Self>) {
@@ -282,7 +294,7 @@ impl Server {
         compression: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let options = Options::read(options, compression)?;
-        let max_active = match maximum_concurrent_rpcs {
+        let max_running = match maximum_concurrent_rpcs {
             Some(limit) if limit <= 0 => {
                 let text = "maximum_concurrent_rpcs should be a positive integer";
                 return Err(PyValueError::new_err(text));
@@ -297,6 +309,7 @@ impl Server {
             context: None,
             links: Vec::new(),
             active: 0,
+            running: 0,
             idlers: Vec::new(),
         };
         Ok(Self {
@@ -310,7 +323,7 @@ impl Server {
             },
             encoding: options.encoding,
             reuse_port: options.reuse_port,
-            max_active,
+            max_running,
             pool,
             state: GilCell::new(state),
         })

@@ -5,7 +5,7 @@
 
 use super::context::{Over, RequestIterator, ServicerContext, Wait};
 use super::handler::{self, Origin, TaskStarter};
-use super::link::{HeldBack, NOT_FOUND};
+use super::link::{HeldBack, NOT_FOUND, ServerLink};
 use super::operation::{ContextOperation, What};
 use crate::awaitable::{Awaitable, Operation, Polled};
 use crate::errors::cancelled_error;
@@ -82,14 +82,16 @@ impl HandlerTask {
         if first {
             context.get().link().get().task_started(py);
         }
-        match step(context, stage, first) {
+        let stepped = match step(context, stage, first) {
             Ok(Went::Yield(stage, wait)) => {
                 me.stage.with(py, |place| *place = Some(stage));
-                Ok(Some(wait))
+                return Ok(Some(wait));
             }
             Ok(Went::Done) => Ok(None),
             Err(error) => Self::failed(context, error, first).map(|()| None),
-        }
+        };
+        ServerLink::handler_ended(context.get().link().bind(py));
+        stepped
     }
 
     /// Goes on until the handler waits or is done.
@@ -330,6 +332,13 @@ impl HandlerTask {
     }
 }
 
+/// A task may be dropped without having been run to its end, with its loop.
+impl Drop for HandlerTask {
+    fn drop(&mut self) {
+        Python::attach(|py| self.close(py));
+    }
+}
+
 /// What a step came to.
 enum Went<'py> {
     Yield(Stage, Bound<'py, PyAny>),
@@ -439,11 +448,14 @@ impl HandlerTask {
     }
 
     fn close(&self, py: Python<'_>) {
-        let stage = self.stage.with(py, Option::take);
-        if let Some(Stage::Fresh) = stage {
-            self.context.get().link().get().task_started(py);
+        let Some(stage) = self.stage.with(py, Option::take) else { return };
+        let link = self.context.get().link();
+        if let Stage::Fresh = stage {
+            link.get().task_started(py);
         }
+        // The handler's coroutine runs to its end here.
         drop(stage);
+        ServerLink::handler_ended(link.bind(py));
     }
 
     #[getter]
