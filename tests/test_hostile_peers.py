@@ -86,6 +86,18 @@ ENDLESS = wire.frame(wire.HEADERS, 0, 1, wire.block(wire.request_head(UNARY))) +
 
 STORM = b"".join(wire.headers(n, wire.request_head(UNARY)) + wire.reset(n, wire.CANCEL) for n in range(1, 25_001, 2))
 
+
+def call(stream: int, *fields: tuple[bytes, bytes]) -> bytes:
+    return wire.headers(stream, wire.request_head(STREAM, *fields))
+
+
+def storm(octets: Callable[[int], bytes]) -> Act:
+    """More calls that end before their time than an honest client has, even in the 15 s that a slow machine takes."""
+    pieces = octets(0x7A7A7A7A).split(b"zzzz")
+    calls = b"".join(struct.pack(">I", stream).join(pieces) for stream in range(1, 80_001, 2))
+    return Act(HELLO + calls, wire.ENHANCE_YOUR_CALM, "a storm of calls that end before their time")
+
+
 ACTS = {
     "http1_get": Act(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n", wire.PROTOCOL_ERROR, "the peer speaks HTTP/1.x"),
     "http1_post": Act(b"POST /x HTTP/1.1\r\nHost: test\r\n\r\n", wire.PROTOCOL_ERROR, "the peer speaks HTTP/1.x"),
@@ -200,6 +212,14 @@ ACTS = {
     "provoked_resets": Act(
         HELLO + b"".join(wire.headers(n, []) for n in range(1, 40_001, 2)), wire.ENHANCE_YOUR_CALM, "a storm of resets"
     ),
+    "bad_flags": storm(lambda n: call(n) + wire.data(n, b"\x07\0\0\0\1x")),
+    "prefixes_of_2_gib": storm(lambda n: call(n) + wire.data(n, b"\0\x80\0\0\0")),
+    "cut_messages": storm(lambda n: call(n) + wire.data(n, b"\0\0\0\0\2x", wire.END_STREAM)),
+    "messages_that_are_no_gzip": storm(
+        lambda n: call(n, (b"grpc-encoding", b"gzip")) + wire.data(n, wire.message(b"x", compressed=1))
+    ),
+    "deadlines_that_have_passed": storm(lambda n: call(n, (b"grpc-timeout", b"1n"))),
+    "deadlines_that_pass_at_once": storm(lambda n: call(n, (b"grpc-timeout", b"10u"))),
 }
 
 

@@ -2,8 +2,9 @@
 //!
 //! HTTP/2 has frames that are free of flow control and make the receiver work: PING and SETTINGS want an answer, a
 //! reset throws away what a request began (CVE-2023-44487), a frame that makes *us* reset does the same
-//! (CVE-2025-8671), empty DATA and CONTINUATION are pure overhead (CVE-2019-9518). Each takes a token; honest peers
-//! never run out.
+//! (CVE-2025-8671), empty DATA and CONTINUATION are pure overhead (CVE-2019-9518). Each takes tokens; honest peers
+//! never run out. The layer above has rules of its own whose breach ends a stream: it counts those streams, too
+//! ([`Connection::count_early_end`](crate::Connection::count_early_end)).
 
 use std::time::Instant;
 
@@ -22,14 +23,14 @@ impl Bucket {
         Self { tokens: capacity, capacity, per_second, refilled: None }
     }
 
-    /// Takes a token; false where none is left.
-    pub(crate) fn take(&mut self, now: Instant) -> bool {
-        if self.tokens == 0 {
+    /// Takes `cost` tokens; false where fewer are left.
+    pub(crate) fn take(&mut self, cost: u32, now: Instant) -> bool {
+        if self.tokens < cost {
             self.refill(now);
         } else if self.refilled.is_none() {
             self.refilled = Some(now);
         }
-        match self.tokens.checked_sub(1) {
+        match self.tokens.checked_sub(cost) {
             Some(rest) => {
                 self.tokens = rest;
                 true
@@ -38,18 +39,37 @@ impl Bucket {
         }
     }
 
-    /// Gives a token back: the peer did something useful.
+    /// Gives tokens back: the peer did something useful.
     #[inline]
-    pub(crate) fn credit(&mut self) {
-        self.tokens = self.capacity.min(self.tokens + 1);
+    pub(crate) fn credit(&mut self, tokens: u32) {
+        self.tokens = self.capacity.min(self.tokens + tokens);
     }
 
     fn refill(&mut self, now: Instant) {
         let since = self.refilled.map_or(0, |then| now.saturating_duration_since(then).as_millis());
         let gained = since * u128::from(self.per_second) / 1000;
         if gained > 0 {
-            self.tokens = gained.min(u128::from(self.capacity)) as u32;
+            self.tokens = (u128::from(self.tokens) + gained).min(self.capacity.into()) as u32;
             self.refilled = Some(now);
+        }
+    }
+}
+
+/// A stream that ends before its time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EarlyEnd {
+    /// The peer has reset it, broken a rule, or left it no time: what was done for it is thrown away.
+    Fault,
+    /// There is no room for it. Little is thrown away, and clients of a server that is at its limits are honest.
+    Refused,
+}
+
+impl EarlyEnd {
+    /// Tokens of [`Floods::resets`].
+    pub(crate) const fn cost(self) -> u32 {
+        match self {
+            Self::Fault => 4,
+            Self::Refused => 1,
         }
     }
 }
@@ -65,7 +85,8 @@ pub(crate) struct Floods {
 
 impl Default for Floods {
     fn default() -> Self {
-        Self { control: Bucket::new(4096, 1024), resets: Bucket::new(8192, 2048) }
+        let fault = EarlyEnd::Fault.cost();
+        Self { control: Bucket::new(4096, 1024), resets: Bucket::new(8192 * fault, 2048 * fault) }
     }
 }
 
@@ -78,16 +99,29 @@ mod tests {
     fn tokens_come_back_with_time_and_work() {
         let start = Instant::now();
         let mut bucket = Bucket::new(2, 10);
-        assert!(bucket.take(start));
-        assert!(bucket.take(start));
-        assert!(!bucket.take(start));
-        assert!(!bucket.take(start + Duration::from_millis(99)));
-        assert!(bucket.take(start + Duration::from_millis(100)));
-        assert!(!bucket.take(start + Duration::from_millis(100)));
-        bucket.credit();
-        assert!(bucket.take(start + Duration::from_millis(100)));
-        assert!(bucket.take(start + Duration::from_secs(60)));
-        assert!(bucket.take(start + Duration::from_secs(60)));
-        assert!(!bucket.take(start + Duration::from_secs(60)));
+        assert!(bucket.take(1, start));
+        assert!(bucket.take(1, start));
+        assert!(!bucket.take(1, start));
+        assert!(!bucket.take(1, start + Duration::from_millis(99)));
+        assert!(bucket.take(1, start + Duration::from_millis(100)));
+        assert!(!bucket.take(1, start + Duration::from_millis(100)));
+        bucket.credit(1);
+        assert!(bucket.take(1, start + Duration::from_millis(100)));
+        assert!(bucket.take(1, start + Duration::from_secs(60)));
+        assert!(bucket.take(1, start + Duration::from_secs(60)));
+        assert!(!bucket.take(1, start + Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn what_costs_more_finds_what_is_left_and_what_has_come_back() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(8, 10);
+        assert!(bucket.take(4, start));
+        assert!(bucket.take(1, start));
+        assert!(!bucket.take(4, start));
+        assert!(bucket.take(4, start + Duration::from_millis(100)));
+        assert!(!bucket.take(1, start + Duration::from_millis(100)));
+        bucket.credit(100);
+        assert!(bucket.take(8, start + Duration::from_millis(100)));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! What the peer sends is in `receive`, what we send in `send`. Nothing here reads a clock or a socket.
 
-use crate::abuse::Floods;
+use crate::abuse::{EarlyEnd, Floods};
 use crate::config::{Config, Role};
 use crate::error::{ErrorCode, UsageError, Violation};
 use crate::fields::Fields;
@@ -19,6 +19,7 @@ use crate::stream::{State, Stream};
 use crate::streams::{Ended, EndedBy, StreamKey, Streams};
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::time::Instant;
 
 /// The highest stream id (§5.1.1).
 pub(crate) const MAX_STREAM_ID: u32 = (1 << 31) - 1;
@@ -376,6 +377,26 @@ impl Connection {
         self.fail(Violation::new(code, debug))
     }
 
+    /// The layer above ends the stream before its time by the peer's fault, and will [count](Self::count_early_end) it:
+    /// that it may still end without a reset earns the peer nothing.
+    pub fn find_fault(&mut self, stream: StreamKey) {
+        if let Some(stream) = self.streams.get_mut(stream) {
+            stream.at_fault = true;
+        }
+    }
+
+    /// Counts a stream of the peer's that the layer above has ended before its time, as HTTP/2's own resets are counted.
+    /// A storm of them ends the connection.
+    pub fn count_early_end(&mut self, early: EarlyEnd, now: Instant) -> Result<(), Violation> {
+        match self.floods.resets.take(early.cost(), now) {
+            true => Ok(()),
+            false => Err(self.reject(
+                ErrorCode::ENHANCE_YOUR_CALM,
+                "a storm of calls that end before their time (RFC 9113 §10.5, CVE-2025-8671)",
+            )),
+        }
+    }
+
     pub(crate) fn write_go_away(&mut self, last_stream: u32, code: ErrorCode, debug: &str) {
         self.going_away = Some(last_stream);
         GoAway { last_stream, code, debug: debug.as_bytes() }.write(self.output.buffer());
@@ -479,9 +500,12 @@ impl Connection {
     /// Removes a stream once both sides have ended and nothing waits.
     pub(crate) fn remove_if_closed(&mut self, key: StreamKey) {
         let is_closed = |stream: &Stream| stream.state == State::Closed && stream.queue.is_empty();
-        if self.streams.get(key).is_some_and(is_closed) {
+        let closed = self.streams.get(key).filter(|stream| is_closed(stream));
+        if let Some(at_fault) = closed.map(|stream| stream.at_fault) {
             self.remove_stream(key, EndedBy::Peer);
-            self.floods.resets.credit();
+            if !at_fault {
+                self.floods.resets.credit(EarlyEnd::Fault.cost());
+            }
         }
     }
 }

@@ -59,6 +59,7 @@ mod send;
 mod stream;
 mod streams;
 
+pub use abuse::EarlyEnd;
 pub use config::{Config, Role};
 pub use connection::Connection;
 pub use error::{ErrorCode, UsageError, Violation};

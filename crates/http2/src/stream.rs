@@ -169,6 +169,8 @@ pub(crate) struct Stream {
     pub(crate) headers_received: bool,
     /// Octets that content-length still promises (§8.1.1).
     pub(crate) content_left: Option<u64>,
+    /// The layer above has found it at fault: that it ends without a reset earns no token.
+    pub(crate) at_fault: bool,
 }
 
 impl Stream {
@@ -189,6 +191,7 @@ impl Stream {
             in_line: false,
             headers_received: false,
             content_left: None,
+            at_fault: false,
         }
     }
 

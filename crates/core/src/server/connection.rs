@@ -15,16 +15,19 @@ use crate::percent;
 use crate::status::{Code, Status, deadline_exceeded};
 use crate::transport::{CallId, Next, Transport};
 use oxgrpc_http2::{
-    Connection, ErrorCode, Event, Fields, HeaderList, Indexing, Payload, Prepared, Pseudo, Role,
-    Sent, StreamKey, Violation,
+    Connection, EarlyEnd, ErrorCode, Event, Fields, HeaderList, Indexing, Payload, Prepared,
+    Pseudo, Role, Sent, StreamKey, Violation,
 };
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What a call that nobody reads from costs beside what its client has sent, in octets: ours and the driver's part
 /// together (measured: 3 KiB with a coroutine that waits).
 const CALL_COST: usize = 3 << 10;
+
+/// A shorter timeout is a client's way to end a call at once; a call that had longer was given its time.
+const SHORT_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// A call as its server sees it. A call that is over is not stored any more, unless responses still wait.
 ///
@@ -52,6 +55,8 @@ pub(super) struct Side {
     /// The encodings that the client reads.
     accepts: Accepts,
     accepted: Option<Accepted>,
+    /// Its timeout is a [`SHORT_TIMEOUT`].
+    hurries: bool,
     /// Octets of memory that are held for it.
     cost: usize,
     headers_sent: bool,
@@ -80,6 +85,8 @@ pub struct ServerConnection<B> {
     handlers: usize,
     /// Octets that calls and their metadata take up.
     calls_bytes: usize,
+    /// When the driver last said what time it is.
+    now: Option<Instant>,
     /// What the last call's user-agent was.
     user_agent: Arc<[u8]>,
 }
@@ -103,6 +110,7 @@ impl<B: MessageBuffer> ServerConnection<B> {
             ready: VecDeque::new(),
             handlers: 0,
             calls_bytes: 0,
+            now: None,
             user_agent: Arc::default(),
             options,
         }
@@ -170,6 +178,15 @@ impl<B: MessageBuffer> ServerConnection<B> {
         was_saturated && !self.ready.is_empty()
     }
 
+    /// Ends an accepted call for which no handler runs.
+    pub fn decline(&mut self, call: CallId, status: &Status) {
+        self.handlers -= 1;
+        if self.transport.get(call).is_some_and(|call| !call.received_all) {
+            self.count(EarlyEnd::Refused);
+        }
+        self.finish(call, status, &Metadata::new());
+    }
+
     /// Whether as many handlers run as the client may have streams. The stream of a call that was reset is gone for the
     /// client, and so for HTTP/2's limit; its handler may take long to clean up. Calls beyond the limit wait for that
     /// (grpcio refuses their streams instead).
@@ -180,7 +197,11 @@ impl<B: MessageBuffer> ServerConnection<B> {
 
     /// Reads the next request. `Pending` asks for it: a `Readable` event follows.
     pub fn take_message(&mut self, call: CallId) -> Next<B> {
-        self.transport.take_message(call)
+        let next = self.transport.take_message(call);
+        if let Next::Failed(_) = next {
+            self.find_fault(call);
+        }
+        next
     }
 
     /// Returns true if the next request is there and has to be inflated to be read, which may take milliseconds.
@@ -311,6 +332,7 @@ impl<B: MessageBuffer> ServerConnection<B> {
 
     fn on_request(&mut self, stream: StreamKey, fields: &Fields, ended: bool, now: Instant) {
         if self.calls_bytes > self.options.max_calls_bytes {
+            self.count(EarlyEnd::Refused);
             return self.transport.http.reset(stream, ErrorCode::REFUSED_STREAM);
         }
         let head = match parse_request(fields) {
@@ -355,6 +377,7 @@ impl<B: MessageBuffer> ServerConnection<B> {
             one_request: is_unary.then_some(OneRequest::Missing),
             accepts: head.accepts,
             accepted: Some(accepted),
+            hurries: head.timeout.is_some_and(|timeout| timeout < SHORT_TIMEOUT),
             cost,
             headers_sent: false,
         };
@@ -409,6 +432,11 @@ impl<B: MessageBuffer> ServerConnection<B> {
             }
         }
         if !ended {
+            self.count(match refusal {
+                Refusal::Malformed(_) => EarlyEnd::Fault,
+                Refusal::Status(status) if status.code == Code::DeadlineExceeded => EarlyEnd::Fault,
+                Refusal::Status(_) | Refusal::Http(_) => EarlyEnd::Refused,
+            });
             self.transport.http.reset(stream, reset);
         }
     }
@@ -425,7 +453,7 @@ impl<B: MessageBuffer> ServerConnection<B> {
         }
         let completed = match self.transport.push(id, data) {
             Ok(completed) => completed,
-            Err(status) => return self.fail(id, &status),
+            Err(status) => return self.reject(id, &status),
         };
         if completed > 0 {
             self.on_messages(id, completed);
@@ -441,7 +469,7 @@ impl<B: MessageBuffer> ServerConnection<B> {
         let Some(call) = self.transport.get_mut(id) else { return };
         match call.side.one_request.map(|one| one.received(completed)) {
             Some(Ok(one)) => call.side.one_request = Some(one),
-            Some(Err(status)) => self.fail(id, &status),
+            Some(Err(status)) => self.reject(id, &status),
             None => self.wake_reader(id),
         }
     }
@@ -473,7 +501,7 @@ impl<B: MessageBuffer> ServerConnection<B> {
         call.received_all = true;
         if call.inbox.ends_within_message() {
             let status = Status::new(Code::Internal, "Stream ended within a message");
-            return self.fail(id, &status);
+            return self.reject(id, &status);
         }
         match call.side.one_request.map(OneRequest::ended) {
             Some(Ok(one)) => {
@@ -482,7 +510,7 @@ impl<B: MessageBuffer> ServerConnection<B> {
                     self.settle(id);
                 }
             }
-            Some(Err(status)) => self.fail(id, &status),
+            Some(Err(status)) => self.reject(id, &status),
             None => self.wake_reader(id),
         }
     }
@@ -494,7 +522,35 @@ impl<B: MessageBuffer> ServerConnection<B> {
         {
             self.transport.http.discard_queued(call.stream);
         }
+        let hurries = |side: &Side| side.hurries && side.phase != Phase::Closing;
+        if self.transport.get(id).is_some_and(|call| hurries(&call.side)) {
+            self.find_fault(id);
+        }
         self.fail(id, &deadline_exceeded());
+    }
+
+    /// Ends a call because of what its client has sent.
+    pub(super) fn reject(&mut self, id: CallId, status: &Status) {
+        self.find_fault(id);
+        self.fail(id, status);
+    }
+
+    /// A call is about to be ended before its time by the fault of its client.
+    pub(super) fn find_fault(&mut self, id: CallId) {
+        if let Some(stream) = self.transport.get(id).map(|call| call.stream) {
+            self.transport.http.find_fault(stream);
+            self.count(EarlyEnd::Fault);
+        }
+    }
+
+    /// Counts a call that ends before its time; the last straw ends the connection.
+    fn count(&mut self, early: EarlyEnd) {
+        let http = &mut self.transport.http;
+        if let (None, Some(now)) = (http.violation(), self.now)
+            && let Err(violation) = http.count_early_end(early, now)
+        {
+            self.events.push_back(ServerEvent::Over(Farewell::Broken(violation)));
+        }
     }
 
     /// Ends a call with a status of our own, and reports it.
@@ -523,6 +579,7 @@ impl<B: MessageBuffer> ServerConnection<B> {
     fn look_after_messages(&mut self, now: Instant) {
         self.transport.look_after(now);
         while let Some((id, status)) = self.transport.unstick() {
+            self.count(EarlyEnd::Refused);
             self.fail(id, &status);
         }
     }
@@ -547,7 +604,7 @@ impl<B: MessageBuffer> ServerConnection<B> {
                 return Err(http.reject(ErrorCode::ENHANCE_YOUR_CALM, "too_many_pings"));
             }
         }
-        Ok(())
+        http.violation().map_or(Ok(()), Err)
     }
 
     /// Ends all calls with a status, because the server stops.
@@ -600,6 +657,7 @@ impl<B: MessageBuffer> Engine for ServerConnection<B> {
     }
 
     fn receive(&mut self, input: &mut &[u8], now: Instant) -> Result<(), Violation> {
+        self.now = Some(now);
         while let Some(event) = self.transport.http.receive(input, now)? {
             match event {
                 Event::Headers { stream, fields, end_stream, .. } => {
@@ -639,6 +697,7 @@ impl<B: MessageBuffer> Engine for ServerConnection<B> {
     }
 
     fn expire(&mut self, now: Instant) {
+        self.now = Some(now);
         while let Some(id) = self.deadlines.expired(now) {
             self.exceed_deadline(id);
         }

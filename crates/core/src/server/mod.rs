@@ -13,7 +13,7 @@ use crate::keepalive::KeepaliveOptions;
 use crate::metadata::Metadata;
 use crate::transport::{CallId, MAX_UNREAD, MessageLimits};
 use hashbrown::HashMap;
-use oxgrpc_http2::Config;
+use oxgrpc_http2::{Config, Violation};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -109,6 +109,8 @@ pub enum Farewell {
     Lost,
     /// It is old, and so are the calls that are left.
     Outlived,
+    /// Its client broke a rule; the GOAWAY is in the output.
+    Broken(Violation),
 }
 
 /// A call to answer.

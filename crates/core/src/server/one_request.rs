@@ -67,12 +67,15 @@ impl<B: MessageBuffer> ServerConnection<B> {
             let ended = call.received_all;
             match received.and_then(|one| if ended { one.ended() } else { Ok(one) }) {
                 Ok(one) => call.side.one_request = Some(one),
-                Err(status) => return Next::Failed(status),
+                Err(status) => {
+                    self.find_fault(id);
+                    return Next::Failed(status);
+                }
             }
             self.await_end(id, now);
         }
         match self.one_request(id) {
-            Some(OneRequest::Settled) => self.transport.take_message(id),
+            Some(OneRequest::Settled) => self.take_message(id),
             _ => self.transport.wait(id),
         }
     }
@@ -109,7 +112,7 @@ impl<B: MessageBuffer> ServerConnection<B> {
             }
             // Its request is not held until the second has come: that may take any time.
             Some(OneRequest::LastLook) if call.inbox.ends_within_message() => {
-                self.fail(id, &not_one_request());
+                self.reject(id, &not_one_request());
             }
             Some(OneRequest::LastLook) => {
                 call.side.one_request = Some(OneRequest::Settled);

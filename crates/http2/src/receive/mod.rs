@@ -5,6 +5,7 @@ mod sections;
 
 pub(crate) use sections::Block;
 
+use crate::abuse::EarlyEnd;
 use crate::config::Role;
 use crate::connection::{Connection, PREFACE};
 use crate::error::{ErrorCode, Fault, Violation};
@@ -232,7 +233,7 @@ impl Connection {
 
     /// Takes a token for a frame that costs us more than the peer.
     fn take_control(&mut self, now: Instant) -> Result<(), Fault> {
-        match self.floods.control.take(now) {
+        match self.floods.control.take(1, now) {
             true => Ok(()),
             false => Err(Fault::connection(
                 ErrorCode::ENHANCE_YOUR_CALM,
@@ -243,7 +244,7 @@ impl Connection {
 
     /// Takes a token for a stream of the peer's that ends before its time. Our own streams are no burden on us.
     fn take_reset_token(&mut self, now: Instant) -> Result<(), Fault> {
-        match self.role == Role::Client || self.floods.resets.take(now) {
+        match self.role == Role::Client || self.floods.resets.take(EarlyEnd::Fault.cost(), now) {
             true => Ok(()),
             false => Err(Fault::connection(
                 ErrorCode::ENHANCE_YOUR_CALM,

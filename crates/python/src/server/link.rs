@@ -128,8 +128,9 @@ impl ServerLink {
         let (context, tasks) = match prepared {
             Ok(Ok(prepared)) => prepared,
             Ok(Err((code, text))) => {
-                me.link.with(py, |link| link.engine.handler_ended());
-                return Self::refuse(slf, id, code, text);
+                me.link.with(py, |link| link.engine.decline(id, &Status::new(code, text)));
+                link::flush_later(slf);
+                return Ok(());
             }
             Err(error) => {
                 me.link.with(py, |link| link.engine.handler_ended());
@@ -241,6 +242,8 @@ impl ServerLink {
         let is_drained = slf.get().link.with(py, |link| {
             link.is_open()
                 && link.engine.http().is_shut_down()
+                // This end has a reason, which is reported where it was found.
+                && link.engine.http().violation().is_none()
                 && link.engine.calls() == 0
                 && link.is_flushed()
         });
@@ -283,6 +286,7 @@ impl ServerLink {
                 link::finish(slf, &late("the client does not begin to speak HTTP/2"));
             }
             Farewell::Lost => link::finish(slf, &late("the client does not answer")),
+            Farewell::Broken(violation) => link::finish(slf, &End::Violation(violation)),
             Farewell::Outlived => Self::close(slf, "max_age"),
         }
     }
