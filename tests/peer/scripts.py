@@ -61,17 +61,16 @@ class Client:
         self.certificates = certificates
         self.channel = self.open(self.options)
 
-    def open(self, options: Any, interceptors: Any = None, target: str | None = None) -> Any:
-        """Another channel, to the same place if no other is named."""
+    def open(self, options: Any, interceptors: Any = None) -> Any:
+        """Another channel to the same place."""
         aio = self.grpc.aio
-        target = target or self.target
         if self.certificates is None:
-            return aio.insecure_channel(target, options=options, interceptors=interceptors)
+            return aio.insecure_channel(self.target, options=options, interceptors=interceptors)
         roots, key, chain = (
             Path(self.certificates, name).read_bytes() for name in ("roots.pem", "client.key", "client.pem")
         )
         credentials = self.grpc.ssl_channel_credentials(roots, key, chain)
-        return aio.secure_channel(target, credentials, options=options, interceptors=interceptors)
+        return aio.secure_channel(self.target, credentials, options=options, interceptors=interceptors)
 
     def method(self, kind: str, name: str | None = None) -> Any:
         makers = {
@@ -346,21 +345,6 @@ async def reading_and_writing_by_hand(client: Client) -> Any:
         await call.write(b"%d" % number)
     await call.done_writing()
     observed.append((await call).decode())
-    return observed
-
-
-@script
-async def a_client_that_keeps_its_side_open(client: Client) -> Any:
-    """It is answered by methods that take one request, although it may still send another."""
-    observed: list[Any] = []
-    for target in (client.target, client.intercepted_target):
-        async with client.open(client.options, target=target) as channel:
-            for kind in ("UnaryUnary", "UnaryStream"):
-                call = channel.stream_stream(f"/{SERVICE}/{kind}")(metadata=(("x-trailing", kind),))
-                await call.write(b"request")
-                observed.append((await call.read()).decode())
-                observed.append(await call.read() is client.grpc.aio.EOF)
-                observed.append([(await call.code()).name, plain(await call.trailing_metadata())])
     return observed
 
 
