@@ -105,6 +105,8 @@ pub(crate) struct Transport<B, S> {
     settled: bool,
     /// Octets that messages were inflated to, until the driver asks.
     inflated: usize,
+    /// Octets of messages that were compressed, until the driver asks.
+    deflated: usize,
 }
 
 impl<B: MessageBuffer, S> Transport<B, S> {
@@ -118,6 +120,7 @@ impl<B: MessageBuffer, S> Transport<B, S> {
             admission: Admission::default(),
             settled: false,
             inflated: 0,
+            deflated: 0,
         }
     }
 
@@ -346,6 +349,11 @@ impl<B: MessageBuffer, S> Transport<B, S> {
         std::mem::take(&mut self.inflated)
     }
 
+    /// Returns how many octets of messages were compressed since this was asked last.
+    pub(crate) fn take_deflated(&mut self) -> usize {
+        std::mem::take(&mut self.deflated)
+    }
+
     /// Sends a message; `end` ends our side behind it. The error is the call's end.
     pub(crate) fn send_message(
         &mut self,
@@ -363,8 +371,12 @@ impl<B: MessageBuffer, S> Transport<B, S> {
         }
         let Some(call) = self.get_mut(id) else { return Err(stream_is_gone()) };
         let stream = call.stream;
-        let compressed = match compress {
-            true => call.send_encoding.compress(message.octets()),
+        let compressed = match compress && call.send_encoding != Encoding::Identity {
+            true => {
+                let compressed = call.send_encoding.compress(message.octets());
+                self.deflated = self.deflated.saturating_add(len);
+                compressed
+            }
             false => None,
         };
         let sent = match compressed {

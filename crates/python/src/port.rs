@@ -22,6 +22,9 @@ const TURN: usize = 256;
 /// thousand times as much work as its size says: 16 messages that fit into 64 KiB may hold the loop for a quarter of a second.
 const TURN_INFLATED: usize = 1 << 20;
 
+/// Octets of messages that are compressed before their sender gives the loop a turn, however little is to be sent of them.
+const TURN_DEFLATED: usize = 1 << 20;
+
 /// Octets that one read takes at most.
 const READ: usize = 256 << 10;
 
@@ -67,6 +70,8 @@ struct State {
     buffer: Vec<u8>,
     /// Octets that messages were inflated to in this turn of the loop, or in turns before in which they were few.
     inflated: usize,
+    /// Octets of messages that were compressed since a sender gave the loop a turn for that.
+    deflated: usize,
     /// Messages that are inflated in later turns, in their order.
     inflations: VecDeque<Inflation>,
 }
@@ -169,6 +174,19 @@ impl Port {
         if octets > 0 {
             self.state.with(py, |state| state.inflated = state.inflated.saturating_add(octets));
         }
+    }
+
+    /// Counts octets of a message that was compressed. `true`: its sender is to give the loop a turn.
+    pub(crate) fn deflated(&self, py: Python<'_>, octets: usize) -> bool {
+        octets > 0
+            && self.state.with(py, |state| {
+                state.deflated = state.deflated.saturating_add(octets);
+                let is_much = state.deflated >= TURN_DEFLATED;
+                if is_much {
+                    state.deflated = 0;
+                }
+                is_much
+            })
     }
 
     /// Lets messages be inflated that wait for that, as many as this turn of the loop allows.

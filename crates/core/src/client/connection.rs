@@ -213,6 +213,11 @@ impl<B: MessageBuffer> ClientConnection<B> {
         self.transport.take_inflated()
     }
 
+    /// Returns how many octets of requests were compressed since this was asked last.
+    pub fn take_deflated(&mut self) -> usize {
+        self.transport.take_deflated()
+    }
+
     /// Whether a response waits to be read.
     pub fn has_message(&self, call: CallId) -> bool {
         self.transport.get(call).is_some_and(|call| call.inbox.has_message())

@@ -214,6 +214,11 @@ impl<B: MessageBuffer> ServerConnection<B> {
         self.transport.take_inflated()
     }
 
+    /// Returns how many octets of responses were compressed since this was asked last.
+    pub fn take_deflated(&mut self) -> usize {
+        self.transport.take_deflated()
+    }
+
     /// Sets the encoding of the messages that are sent compressed, if the client reads it. Only before the first message
     /// or metadata.
     pub fn set_encoding(&mut self, call: CallId, encoding: Encoding) {

@@ -252,11 +252,12 @@ impl ClientLink {
         id: CallId,
         message: &Bound<'_, PyBytes>,
     ) -> Result<bool, Status> {
-        let len = slf.get().link.with(slf.py(), |link| {
+        let (len, deflated) = slf.get().link.with(slf.py(), |link| {
             link.engine.send_message(id, Outgoing::new(message), true, false)?;
-            Ok(link.output_len())
+            Ok((link.output_len(), link.engine.take_deflated()))
         })?;
-        Ok(link::flush_if_much(slf, len))
+        let is_much_work = slf.get().port.get().deflated(slf.py(), deflated);
+        Ok(link::flush_if_much(slf, len) || is_much_work)
     }
 
     /// Whether a response waits to be read.

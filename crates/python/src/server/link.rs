@@ -354,12 +354,13 @@ impl ServerLink {
         encoding: Encoding,
         compress: bool,
     ) -> Result<bool, Status> {
-        let len = slf.get().link.with(slf.py(), |link| {
+        let (len, deflated) = slf.get().link.with(slf.py(), |link| {
             link.engine.set_encoding(id, encoding);
             link.engine.send_message(id, Outgoing::new(message), compress)?;
-            Ok(link.output_len())
+            Ok((link.output_len(), link.engine.take_deflated()))
         })?;
-        Ok(link::flush_if_much(slf, len))
+        let is_much_work = slf.get().port.get().deflated(slf.py(), deflated);
+        Ok(link::flush_if_much(slf, len) || is_much_work)
     }
 
     pub(crate) fn is_queued(&self, py: Python<'_>, id: CallId) -> bool {
