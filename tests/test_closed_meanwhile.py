@@ -6,6 +6,7 @@ The call that is being made ends as the channel's other calls do: with Cancelled
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -125,9 +126,13 @@ async def test_a_deserializer_that_closes_its_channel() -> None:
 
 
 async def test_plugins_that_close_the_channel_of_their_call() -> None:
+    threads: list[threading.Thread] = []
+
     class Plugin(grpc.AuthMetadataPlugin):
         def __call__(self, context: Any, callback: Any) -> None:
-            loop.call_soon_threadsafe(lambda: (close_now(channel), callback((("a", "b"),), None)))
+            threads.append(threading.current_thread())
+            asyncio.run_coroutine_threadsafe(channel.close(), loop).result()
+            callback((("a", "b"),), None)
 
     loop = asyncio.get_running_loop()
     async with echo.serving() as service:
@@ -136,6 +141,10 @@ async def test_plugins_that_close_the_channel_of_their_call() -> None:
         )
         channel = aio.secure_channel(service.target, credentials)
         assert isinstance(await end(channel.unary_unary(echo.path("UnaryUnary"))(b"")), asyncio.CancelledError)
+        # The answer, which nobody waits for any more, has come when the plugin's thread has ended.
+        while threads[0].is_alive():
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
 
 
 async def test_a_response_serializer_that_ends_its_call() -> None:
