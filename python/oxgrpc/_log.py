@@ -6,12 +6,38 @@
 from __future__ import annotations
 
 import logging
+from time import monotonic
 
 _channel = logging.getLogger("oxgrpc.channel")
 _server = logging.getLogger("oxgrpc.server")
 _transport = logging.getLogger("oxgrpc.transport")
 
 _named_options: set[str] = set()
+
+
+class _Seldom:
+    """Writes to the transport's log at most once in `SECONDS`, and says how many records were left out before."""
+
+    SECONDS = 10.0
+
+    def __init__(self, level: int) -> None:
+        self._level = level
+        self._last: float | None = None
+        self._left_out = 0
+
+    def __call__(self, message: str, *arguments: str) -> None:
+        now = monotonic()
+        if self._last is not None and now < self._last + self.SECONDS:
+            self._left_out += 1
+            return
+        if self._left_out:
+            message += f" ({self._left_out} such records were left out before)"
+        self._last, self._left_out = now, 0
+        _transport.log(self._level, message, *arguments)
+
+
+_accept_failed = _Seldom(logging.ERROR)
+_connection_refused = _Seldom(logging.WARNING)
 
 
 def unknown_option(key: str) -> None:
@@ -42,8 +68,13 @@ def lost(peer: str, error: str) -> None:
 
 
 def accept_failed(error: str) -> None:
-    """A connection could not be accepted."""
-    _transport.error("cannot accept connections: %s", error)
+    """A connection could not be accepted, most likely because the process has no file descriptor left."""
+    _accept_failed("cannot accept connections: %s", error)
+
+
+def connection_refused(peer: str, why: str) -> None:
+    """A server has as many connections as it may have."""
+    _connection_refused("connection with %s refused: %s", peer, why)
 
 
 def handler_failed(method: str, error: BaseException) -> None:

@@ -38,8 +38,8 @@ pub use message::MessageBuffer;
 pub use metadata::{InvalidMetadata, Metadata, is_binary};
 pub use oxgrpc_http2::{Config, Connection, ErrorCode, Payload, Sent, UsageError, Violation};
 pub use server::{
-    Accepted, Farewell, LifetimeOptions, Method, Methods, PingRules, ServerConnection, ServerEvent,
-    ServerOptions,
+    Accepted, ConnectionCount, ConnectionLimits, Excess, Farewell, LifetimeOptions, Method,
+    Methods, PingRules, ServerConnection, ServerEvent, ServerOptions,
 };
 pub use status::{Code, Status};
 pub use transport::{CallId, MessageLimits, Next};

@@ -46,6 +46,14 @@ impl Address {
         }
     }
 
+    /// The IP address of a TCP address.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(address) => Some(address.ip()),
+            _ => None,
+        }
+    }
+
     /// The port of a TCP address.
     pub fn port(&self) -> Option<u16> {
         match self {

@@ -5,8 +5,8 @@
 use crate::credentials::PySessionCache;
 use crate::names::names;
 use oxgrpc_core::{
-    BalancerOptions, Config, Encoding, KeepaliveOptions, LifetimeOptions, MessageLimits, PingRules,
-    PolicyKind,
+    BalancerOptions, Config, ConnectionLimits, Encoding, KeepaliveOptions, LifetimeOptions,
+    MessageLimits, PingRules, PolicyKind,
 };
 use oxgrpc_io::SessionCache;
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -48,6 +48,9 @@ pub(crate) struct Options {
     /// `grpc.max_connection_idle_ms`, `grpc.max_connection_age_ms`, `grpc.max_connection_age_grace_ms` and
     /// `grpc.server_handshake_timeout_ms`.
     pub(crate) lifetime: LifetimeOptions,
+    /// Our own `oxgrpc.max_connections` and `oxgrpc.max_connections_per_peer`: how many connections a server has at once,
+    /// in all and from one IP address. Further ones are closed. No limit unless they are positive.
+    pub(crate) connections: ConnectionLimits,
     /// `grpc.default_authority`.
     pub(crate) authority: Option<String>,
     /// `grpc.ssl_target_name_override`: whose certificate a server has to have.
@@ -86,6 +89,7 @@ impl Default for Options {
             max_pings_without_data: 2,
             pings: PingRules::default(),
             lifetime: LifetimeOptions::default(),
+            connections: ConnectionLimits::default(),
             authority: None,
             target_name_override: None,
             primary_user_agent: None,
@@ -206,6 +210,10 @@ impl Options {
             "grpc.server_handshake_timeout_ms" => {
                 self.lifetime.handshake_timeout = duration(integer(key, value)?.max(1));
             }
+            "oxgrpc.max_connections" => self.connections.total = count(integer(key, value)?),
+            "oxgrpc.max_connections_per_peer" => {
+                self.connections.per_peer = count(integer(key, value)?);
+            }
             "grpc.default_authority" => self.authority = Some(text(key, value)?),
             "grpc.ssl_target_name_override" => {
                 self.target_name_override = Some(text(key, value)?).filter(|name| !name.is_empty());
@@ -272,6 +280,11 @@ fn duration(ms: i64) -> Duration {
 /// A number of milliseconds that has a limit.
 fn span(ms: i64) -> Option<Duration> {
     Some(duration(ms.max(1))).filter(|span| *span != NEVER)
+}
+
+/// A number of things; no limit unless it is positive.
+fn count(things: i64) -> Option<usize> {
+    usize::try_from(things).ok().filter(|things| *things > 0)
 }
 
 fn integer(key: &str, value: &Bound<'_, PyAny>) -> PyResult<i64> {

@@ -178,7 +178,8 @@ def server(
       migration_thread_pool: where handlers run that are plain functions; the loop's default executor if ``None``.
       handlers: generic handlers, as :meth:`Server.add_generic_rpc_handlers` takes them.
       interceptors: server interceptors, the outermost first. They run for each call, in its task.
-      options: pairs of ``grpc.*`` names and values, as grpcio takes them.
+      options: pairs of ``grpc.*`` names and values, as grpcio takes them. ``oxgrpc.max_connections`` and
+        ``oxgrpc.max_connections_per_peer`` limit the connections in all and from one IP address. Others are closed.
       maximum_concurrent_rpcs: how many handlers run at once; further calls end with RESOURCE_EXHAUSTED. A handler
         counts until it has ended, even if its call is over and it only cleans up.
       compression: how responses are compressed unless a handler says otherwise.

@@ -1,11 +1,13 @@
 //! The server's side of gRPC: methods, and what happens to a call (PROTOCOL-HTTP2.md).
 
 mod connection;
+mod connection_limits;
 mod lifetime;
 mod one_request;
 mod ping_policy;
 
 pub use connection::ServerConnection;
+pub use connection_limits::{ConnectionCount, ConnectionLimits, Excess};
 pub use lifetime::LifetimeOptions;
 pub use ping_policy::PingRules;
 

@@ -28,6 +28,7 @@ use pyo3::types::PyBytes;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -105,6 +106,11 @@ impl ServerLink {
 
     pub(crate) fn server(&self) -> &Py<Server> {
         &self.server
+    }
+
+    /// The client's IP address, if it has one.
+    pub(crate) fn peer_ip(&self, py: Python<'_>) -> Option<IpAddr> {
+        self.link.with(py, |link| link.peer().ip())
     }
 
     pub(crate) fn peer(&self, py: Python<'_>) -> String {

@@ -9,7 +9,7 @@ use crate::gil::GilCell;
 use crate::names::log;
 use crate::options::{Options, SERVER_KEEPALIVE_TIME};
 use crate::port::{Port, Ready, current_loop};
-use oxgrpc_core::{Encoding, ServerConnection, ServerOptions};
+use oxgrpc_core::{ConnectionCount, Encoding, Excess, ServerConnection, ServerOptions};
 use oxgrpc_io::{Link, ListenOptions, Listener, Socket};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -46,6 +46,7 @@ struct State {
     /// The context in which it was started, without what was set since: handlers begin in copies of it.
     context: Option<Py<PyAny>>,
     links: Vec<Py<ServerLink>>,
+    connections: ConnectionCount,
     /// Calls that are being answered.
     active: usize,
     /// Handlers that run: one may outlive its call, while it cleans up.
@@ -154,8 +155,10 @@ impl Server {
     }
 
     pub(crate) fn link_ended(slf: &Bound<'_, Self>, link: &Bound<'_, ServerLink>) {
+        let peer = link.get().peer_ip(slf.py());
         let removed = slf.get().state.with(slf.py(), |state| {
             let at = state.links.iter().position(|other| other.is(link))?;
+            state.connections.leave(peer);
             Some(state.links.swap_remove(at))
         });
         drop(removed);
@@ -185,6 +188,7 @@ impl Server {
     ) -> PyResult<()> {
         let py = slf.py();
         let me = slf.get();
+        let peer = socket.peer().ip();
         let transport = security.map_or(Transport::Insecure, |security| security.get().transport());
         let stream = match security {
             None => socket.into(),
@@ -208,7 +212,19 @@ impl Server {
         let link =
             ServerLink::new(py, slf.clone().unbind(), port, Link::new(engine, stream), transport)?;
         let kept = link.clone_ref(py);
-        me.state.with(py, |state| state.links.push(kept));
+        let entered = me.state.with(py, |state| {
+            state.connections.enter(peer)?;
+            state.links.push(kept);
+            Ok(())
+        });
+        if let Err(excess) = entered {
+            let why = match excess {
+                Excess::Total(limit) => format!("oxgrpc.max_connections is {limit}"),
+                Excess::PerPeer(limit) => format!("oxgrpc.max_connections_per_peer is {limit}"),
+            };
+            log(py, "connection_refused", (link.get().peer(py), why));
+            return Ok(());
+        }
         ServerLink::open(link.bind(py));
         Ok(())
     }
@@ -308,6 +324,7 @@ impl Server {
             port: None,
             context: None,
             links: Vec::new(),
+            connections: ConnectionCount::new(options.connections),
             active: 0,
             running: 0,
             idlers: Vec::new(),
