@@ -90,7 +90,7 @@ impl Gateway {
         let bus = pubsub::open(&config.storage)
             .await
             .map_err(|error| StartError::Storage(error.to_string()))?;
-        register_keys(&registry, &*store).await;
+        registry.register_keys(&*store).await;
         let services = Services::new(&config, &registry, store, bus);
         let observer =
             |port| Observer { metrics: services.metrics.clone(), port, ending: ending.clone() };
@@ -123,7 +123,11 @@ impl Gateway {
                 incoming(http, http_tls, ending.clone()),
                 &stopping,
             ),
-            tokio::spawn(registry::watch(registry.clone(), stopping.clone())),
+            tokio::spawn(registry::watch(
+                registry.clone(),
+                services.store.clone(),
+                stopping.clone(),
+            )),
         ];
         for service in SERVICES {
             services.health.set_service_status(service, ServingStatus::Serving).await;
@@ -346,19 +350,6 @@ impl Services {
             store: self.store.clone(),
             bus: self.bus.clone(),
             metrics: self.metrics.clone(),
-        }
-    }
-}
-
-/// Registers the keys that the registry file lists.
-async fn register_keys(registry: &Registry, store: &dyn Store) {
-    for backend in registry.backends() {
-        let entry = backend.entry();
-        if entry.state_keys.is_empty() {
-            continue;
-        }
-        if let Err(error) = store.register_keys(&entry.name, entry.state_keys.clone()).await {
-            tracing::error!(service = entry.name, %error, "keys of the registry file are not registered");
         }
     }
 }

@@ -1,6 +1,12 @@
 //! Messages as protobuf JSON (https://protobuf.dev/programming-guides/json/), both ways.
 
-use prost_reflect::{DynamicMessage, MessageDescriptor, ReflectMessage as _, SerializeOptions};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use prost_reflect::{
+    DynamicMessage, Kind, MapKey, MessageDescriptor, ReflectMessage as _, SerializeOptions,
+    Value as Reflected,
+};
+use serde_json::Value;
 use serde_json::error::Category;
 
 /// JSON that is not a message of the type that was asked for.
@@ -111,13 +117,6 @@ impl Default for PrintOptions {
 /// Prints a message as JSON. 64-bit integers are strings; an `Any` of a type that is not in the message's pool keeps its
 /// octets, as base64 in `value`.
 pub fn print(message: &DynamicMessage, options: &PrintOptions) -> Result<String, JsonError> {
-    let failed = |error: serde_json::Error| JsonError {
-        type_name: message.descriptor().full_name().to_owned(),
-        path: String::new(),
-        reason: format!("cannot be written as JSON: {error}"),
-        line: 0,
-        column: 0,
-    };
     let serialize_options = serialize_options(options);
     let mut text = Vec::with_capacity(128);
     let written = if options.pretty {
@@ -127,25 +126,107 @@ pub fn print(message: &DynamicMessage, options: &PrintOptions) -> Result<String,
         let mut serializer = serde_json::Serializer::new(&mut text);
         message.serialize_with_options(&mut serializer, &serialize_options)
     };
-    written.map_err(failed)?;
+    if written.is_err() {
+        let value = to_value(message, options)?;
+        let printed = if options.pretty {
+            serde_json::to_string_pretty(&value)
+        } else {
+            serde_json::to_string(&value)
+        };
+        return printed.map_err(|error| unprintable(message, &error));
+    }
     // serde_json writes UTF-8.
     Ok(String::from_utf8(text).unwrap_or_default())
 }
 
-/// Returns a message as a JSON value.
-pub fn to_value(
+/// Returns a message as a JSON value, like [`print`].
+pub fn to_value(message: &DynamicMessage, options: &PrintOptions) -> Result<Value, JsonError> {
+    match message.serialize_with_options(serde_json::value::Serializer, &serialize_options(options))
+    {
+        Ok(value) => Ok(value),
+        Err(error) => in_parts(message, options, &error),
+    }
+}
+
+/// Prints a message that cannot be printed as a whole: its scalar fields at once, its messages one by one, until the `Any`
+/// that is the reason is alone.
+fn in_parts(
     message: &DynamicMessage,
     options: &PrintOptions,
-) -> Result<serde_json::Value, JsonError> {
-    message
-        .serialize_with_options(serde_json::value::Serializer, &serialize_options(options))
-        .map_err(|error| JsonError {
-            type_name: message.descriptor().full_name().to_owned(),
-            path: String::new(),
-            reason: format!("cannot be written as JSON: {error}"),
-            line: 0,
-            column: 0,
-        })
+    error: &serde_json::Error,
+) -> Result<Value, JsonError> {
+    let descriptor = message.descriptor();
+    if descriptor.full_name() == "google.protobuf.Any" {
+        let type_url = message.get_field_by_number(1);
+        let octets = message.get_field_by_number(2);
+        let type_url = type_url.as_deref().and_then(|value| value.as_str()).unwrap_or_default();
+        let octets = octets.as_deref().and_then(|value| value.as_bytes());
+        let value = STANDARD.encode(octets.map(|octets| &octets[..]).unwrap_or_default());
+        return Ok(serde_json::json!({ "@type": type_url, "value": value }));
+    }
+    let mut scalars = message.clone();
+    let mut parts = serde_json::Map::new();
+    for field in descriptor.fields() {
+        let holds_messages = match field.kind() {
+            Kind::Message(entry) if field.is_map() => {
+                matches!(entry.map_entry_value_field().kind(), Kind::Message(_))
+            }
+            Kind::Message(_) => true,
+            _ => false,
+        };
+        if !holds_messages || !message.has_field(&field) {
+            continue;
+        }
+        scalars.clear_field(&field);
+        let name = if options.proto_names { field.name() } else { field.json_name() };
+        let part = |value: &Reflected| match value {
+            Reflected::Message(message) => to_value(message, options),
+            _ => Ok(Value::Null),
+        };
+        let value = match message.get_field(&field).as_ref() {
+            Reflected::List(values) => {
+                Value::Array(values.iter().map(part).collect::<Result<_, _>>()?)
+            }
+            Reflected::Map(entries) => Value::Object(
+                entries
+                    .iter()
+                    .map(|(key, value)| Ok((map_key(key), part(value)?)))
+                    .collect::<Result<_, JsonError>>()?,
+            ),
+            value => part(value)?,
+        };
+        parts.insert(name.to_owned(), value);
+    }
+    if parts.is_empty() {
+        // Nothing is left to take apart.
+        return Err(unprintable(message, error));
+    }
+    let mut value = to_value(&scalars, options)?;
+    if let Value::Object(object) = &mut value {
+        object.extend(parts);
+    }
+    Ok(value)
+}
+
+fn map_key(key: &MapKey) -> String {
+    match key {
+        MapKey::Bool(key) => key.to_string(),
+        MapKey::I32(key) => key.to_string(),
+        MapKey::I64(key) => key.to_string(),
+        MapKey::U32(key) => key.to_string(),
+        MapKey::U64(key) => key.to_string(),
+        MapKey::String(key) => key.clone(),
+    }
+}
+
+fn unprintable(message: &DynamicMessage, error: &serde_json::Error) -> JsonError {
+    JsonError {
+        type_name: message.descriptor().full_name().to_owned(),
+        path: String::new(),
+        reason: format!("cannot be written as JSON: {error}"),
+        line: 0,
+        column: 0,
+    }
 }
 
 fn serialize_options(options: &PrintOptions) -> SerializeOptions {

@@ -11,6 +11,7 @@ pub use file::{Cron, FileError, ServiceEntry, Target, parse};
 pub(crate) use watch::watch;
 
 use crate::backend::{Backend, Host, HostOptions};
+use crate::state::Store;
 
 /// The backends by name. Readers take a snapshot, so that a reload never disturbs a call.
 #[derive(Debug)]
@@ -95,6 +96,19 @@ impl Registry {
         match state.backends.get(name) {
             Some(found) => Some(found.clone()),
             None => state.backends.get(&name.to_lowercase()).cloned(),
+        }
+    }
+
+    /// Registers the keys that the registry file lists.
+    pub(crate) async fn register_keys(&self, store: &dyn Store) {
+        for backend in self.backends() {
+            let entry = backend.entry();
+            if entry.state_keys.is_empty() {
+                continue;
+            }
+            if let Err(error) = store.register_keys(&entry.name, entry.state_keys.clone()).await {
+                tracing::error!(service = entry.name, %error, "its keys are not registered");
+            }
         }
     }
 

@@ -10,11 +10,16 @@ use std::time::{Duration, SystemTime};
 use tokio_util::sync::CancellationToken;
 
 use super::Registry;
+use crate::state::Store;
 
 const INTERVAL: Duration = Duration::from_millis(250);
 
 /// Watches the file until the gateway stops.
-pub(crate) async fn watch(registry: Arc<Registry>, stopping: CancellationToken) {
+pub(crate) async fn watch(
+    registry: Arc<Registry>,
+    store: Arc<dyn Store>,
+    stopping: CancellationToken,
+) {
     let Some(path) = registry.file.clone() else { return };
     let mut seen = fingerprint(&path).await;
     let mut ticks = tokio::time::interval(INTERVAL);
@@ -31,6 +36,7 @@ pub(crate) async fn watch(registry: Arc<Registry>, stopping: CancellationToken) 
         seen = now;
         match registry.reload().await {
             Ok(()) => {
+                registry.register_keys(&*store).await;
                 let services = registry.backends().len();
                 tracing::info!(file = %path.display(), services, "registry file reloaded");
             }

@@ -37,12 +37,14 @@ pub(crate) async fn label(request: Request, next: Next) -> Response {
 }
 
 /// Calls that last until the caller leaves: they must not hold up a gateway that stops.
-const ENDLESS: [&str; 7] = [
+const ENDLESS: [&str; 9] = [
     "/virtufin.Gateway/Subscribe",
     "/virtufin.Pubsub/Subscribe",
     "/virtufin.Pubsub/SubscribeSystemEvents",
     "/dapr.proto.runtime.v1.Dapr/SubscribeTopicEventsAlpha1",
     "/grpc.health.v1.Health/Watch",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
     "/v1/pubsub/subscribe",
     "/v1/gateway/subscribe",
 ];
