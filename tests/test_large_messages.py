@@ -131,3 +131,14 @@ async def test_a_message_that_is_waited_for_between_reads_of_the_socket_arrives(
         assert await service.unary_unary(b"x") == b"x"
         may_read.set()
         assert await asyncio.gather(*calls) == 10 * [b"%d" % (3 * MIB)]
+
+
+@pytest.mark.parametrize(("count", "size"), [(200, 64 * KIB), (4, 4 * MIB)])
+async def test_a_program_that_writes_everything_before_it_reads_gets_it_all(count: int, size: int) -> None:
+    """The server answers each message before it takes the next, and nobody takes the answers."""
+    async with echo.serving() as service:
+        call = service.stream_stream(timeout=TIMEOUT_SECONDS)
+        for _ in range(count):
+            await call.write(bytes(size))
+        await call.done_writing()
+        assert [len(response) async for response in call] == count * [size]

@@ -8,6 +8,11 @@
 //! what they have sent on a stream that waits here takes that window up, until the admitted messages cannot come either.
 //! So no message waits for the end of another: when large messages have stood still for [`PATIENCE`], each that waits gets
 //! a step, and the steps double as long as that goes on. Memory is bounded by `max_unread_bytes`, not by who waits.
+//!
+//! A call may also wait for itself. A program that writes before it reads waits for a window, and so does its peer if that
+//! answers message by message: neither reads what the other has sent. haproxy 2.6 is stuck in the same way on its own, as
+//! it handles no WINDOW_UPDATE behind data that it cannot pass on. So while output of a call waits, its window is kept
+//! open although nobody reads, up to [`MOST_AHEAD`] of unread content.
 
 use crate::message::MessageBuffer;
 use crate::transport::{Call, CallId, Transport};
@@ -30,6 +35,12 @@ const SERVICE: Duration = Duration::from_secs(1);
 /// The first step, in octets, and the largest.
 const FIRST_STEP: usize = 64 << 10;
 const LARGEST_STEP: usize = 16 << 20;
+
+/// What a call whose output waits may hold unread: the window that genuine grpcio gives to each stream.
+const MOST_AHEAD: usize = 16 << 20;
+
+/// How far its window is opened, whenever half of that is used up.
+const AHEAD: usize = 1 << 20;
 
 /// What a window leaves open behind a message. nghttp2, and so Node and Envoy, ends a stream only while there is window
 /// left, although an END_STREAM without data needs none (RFC 9113 §6.9.1).
@@ -156,6 +167,24 @@ impl<B: MessageBuffer, S> Transport<B, S> {
             self.admission.ask();
         }
         self.step(id, self.admission.step);
+    }
+
+    /// Keeps the window of a call open whose output waits, so that its peer can go on until it reads.
+    #[inline]
+    pub(crate) fn open_ahead(&mut self, id: CallId) {
+        if self.http.queued_bytes() == 0 {
+            return;
+        }
+        let Some(call) = self.get(id) else { return };
+        let (stream, held) = (call.stream, call.inbox.held());
+        let is_bidirectional = !call.has_one_message && self.http.is_queued(stream);
+        if !is_bidirectional || held >= MOST_AHEAD {
+            return;
+        }
+        if self.http.stream_window_available(stream) < AHEAD / 2 {
+            self.http.grant(stream, AHEAD.min(MOST_AHEAD - held));
+        }
+        self.make_room();
     }
 
     fn has_room_for(&self, len: usize) -> bool {

@@ -71,6 +71,8 @@ pub(crate) struct Call<B, S> {
     pub(crate) receive_encoding: Encoding,
     /// The encoding of messages that we send compressed.
     pub(crate) send_encoding: Encoding,
+    /// The peer sends one message and no stream.
+    pub(crate) has_one_message: bool,
     /// A reader waits for the next message.
     pub(crate) reading: bool,
     /// The peer has ended its side.
@@ -143,6 +145,7 @@ impl<B: MessageBuffer, S> Transport<B, S> {
             inbox: Inbox::new(),
             receive_encoding: Encoding::Identity,
             send_encoding: Encoding::Identity,
+            has_one_message: false,
             reading: false,
             received_all: false,
             stage: Stage::Fits,
@@ -206,6 +209,7 @@ impl<B: MessageBuffer, S> Transport<B, S> {
         }
         let completed = pushed.map_err(|status| self.signed(status))?;
         self.admit(id);
+        self.open_ahead(id);
         Ok(completed)
     }
 
@@ -238,7 +242,9 @@ impl<B: MessageBuffer, S> Transport<B, S> {
         }
         self.settled = settled;
         // Who has its message and waits for the end counts, too: a window is never left without room to end.
-        let is_awaited = |(_, call): (usize, &Call<B, S>)| call.reading && !call.received_all;
+        let is_awaited = |(_, call): (usize, &Call<B, S>)| {
+            !call.received_all && (call.reading || self.http.is_queued(call.stream))
+        };
         if !self.is_short() || !self.calls.iter().any(is_awaited) {
             return None;
         }
@@ -263,6 +269,17 @@ impl<B: MessageBuffer, S> Transport<B, S> {
         let (index, call) = candidates
             .max_by_key(|(_, call)| (holds_much(call), call.inbox.held() > 0, call.generation))?;
         Some(CallId { index: index as u32, generation: call.generation })
+    }
+
+    /// A call waits for content, perhaps behind what others do not read.
+    pub(crate) fn make_room(&mut self) {
+        if self.is_short() {
+            match self.is_full() {
+                // A call has to end for this one to go on, and not necessarily this one.
+                true => self.admission.ask(),
+                false => self.widen(),
+            }
+        }
     }
 
     /// Whether what is unread has taken up the connection's window.
@@ -308,6 +325,7 @@ impl<B: MessageBuffer, S> Transport<B, S> {
         let stage = std::mem::replace(&mut call.stage, Stage::Fits);
         self.http.release(stream, taken.content_len);
         self.end_admission(stage);
+        self.open_ahead(id);
         let is_compressed = taken.compressed;
         let inflated = inflate(taken, encoding, max);
         if is_compressed {
@@ -328,14 +346,7 @@ impl<B: MessageBuffer, S> Transport<B, S> {
         };
         call.reading = true;
         self.admit(id);
-        if self.is_short() {
-            if self.is_full() {
-                // A call has to end for this one to go on, and not necessarily this one.
-                self.admission.ask();
-            } else {
-                self.widen();
-            }
-        }
+        self.make_room();
         Next::Pending
     }
 
@@ -385,7 +396,11 @@ impl<B: MessageBuffer, S> Transport<B, S> {
             }
             None => self.http.send_data(stream, &prefix(false, len), message, end),
         };
-        sent.map_err(|_| stream_is_gone())
+        let sent = sent.map_err(|_| stream_is_gone())?;
+        if sent == Sent::Queued {
+            self.open_ahead(id);
+        }
+        Ok(sent)
     }
 
     /// Says in a status which end found the fault, as grpcio does: the other end sees it, too.

@@ -165,6 +165,7 @@ impl<B: MessageBuffer> ClientConnection<B> {
         if let Some(call) = self.transport.get_mut(id) {
             call.send_encoding = request.encoding;
             call.limits = request.limits.unwrap_or(call.limits);
+            call.has_one_message = request.unary_response;
             call.reading = request.unary_response;
         }
         if let Some(deadline) = request.deadline {

@@ -391,6 +391,7 @@ impl<B: MessageBuffer> ServerConnection<B> {
         let id = self.transport.insert(stream, side);
         if let Some(call) = self.transport.get_mut(id) {
             call.receive_encoding = head.encoding;
+            call.has_one_message = is_unary;
             call.reading = is_unary;
         }
         if let Some(deadline) = deadline {
