@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 
-.PHONY: help run test test-rust test-python test-sdks check bench peer-suite interop conformance wheel clean
+.PHONY: help run test test-rust test-python test-sdks check bench peer-suite interop conformance proxies wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -68,6 +68,10 @@ interop: $(VENV)/dev $(GRPCIO_VENV)/stamp ## grpc's interop cases with grpcio, t
 conformance: $(VENV)/dev $(GRPCIO_VENV)/stamp ## connectrpc's conformance suite; RATCHET=1 compares with the table and writes nothing
 	$(VENV)/bin/python -m conformance.connect --compiler $(GRPCIO_VENV)/bin/python \
 		$(if $(RATCHET),--ratchet) $(CONFORMANCE)
+
+proxies: $(VENV)/dev $(GRPCIO_VENV)/stamp ## calls through nghttpx, haproxy and nginx (PROXIES="--only haproxy --quick")
+	tools/need nghttpx=nghttp2-proxy haproxy=haproxy nginx=nginx
+	$(VENV)/bin/python -m conformance.proxies --grpcio $(GRPCIO_VENV)/bin/python $(PROXIES)
 
 wheel: $(VENV)/stamp ## build a release wheel in dist/
 	$(VENV)/bin/maturin build --release --out dist

@@ -1,0 +1,1 @@
+"""Calls through the proxies that people put in front of gRPC: nghttpx, haproxy and nginx."""
