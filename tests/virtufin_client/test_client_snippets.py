@@ -125,7 +125,7 @@ async def test_workers_are_listed_created_started_and_answer(platform: Platform)
         assert started["status"] == "WORKER_STATUS_RUNNING"
         assert started["code_source"]["url"] == url[1]
         lines = await asyncio.to_thread(run, "Request-Reply", platform.grpc_port)
-        assert lines == ["Got response: {'status': 'idle', 'asked': 'status'}"]
+        assert lines == ["Got response: {'asked': 'status', 'status': 'idle'}"]
         for worker in (kept, started):
             await workmanager.DeleteWorker({"id": worker["id"]})
 

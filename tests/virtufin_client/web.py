@@ -14,12 +14,12 @@ _WEBSOCKET = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 @asynccontextmanager
 async def serving(files: Mapping[str, bytes], port: int = 0) -> AsyncIterator[int]:
     """Serves files by their paths, and WebSocket connections at ``/feed``; yields the port."""
-    open_connections: set[asyncio.Task[None]] = set()
+    open_connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        open_connections.add(task)
+        open_connections[task] = writer
         try:
             request, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             headers = dict(line.lower().split(": ", 1) for line in lines if line)
@@ -46,14 +46,14 @@ async def serving(files: Mapping[str, bytes], port: int = 0) -> AsyncIterator[in
             pass
         finally:
             writer.close()
-            open_connections.discard(task)
+            del open_connections[task]
 
     server = await asyncio.start_server(serve, "127.0.0.1", port, reuse_port=True)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
-        for task in tuple(open_connections):
-            task.cancel()
+        for writer in open_connections.values():
+            writer.transport.abort()
         if open_connections:
-            await asyncio.wait(open_connections)
+            await asyncio.wait(tuple(open_connections))
