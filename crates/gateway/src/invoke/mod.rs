@@ -14,7 +14,7 @@ use oxgrpc_schema::prost_reflect::prost::Message as _;
 use oxgrpc_schema::prost_reflect::{DynamicMessage, MethodDescriptor};
 use tonic::Status;
 
-pub(crate) use call::Context;
+pub(crate) use call::{Context, parse_timeout};
 pub(crate) use forward::forwardable;
 pub(crate) use outcome::{Failure, code_name};
 pub(crate) use stream::JsonStream;

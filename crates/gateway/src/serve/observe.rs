@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
@@ -17,6 +17,7 @@ use tonic::Status;
 use tracing::Instrument as _;
 
 use super::refuse;
+use crate::invoke::parse_timeout;
 use crate::metrics::{InProgress, Metrics};
 
 /// The header, or gRPC metadata, that carries a request's id in both directions.
@@ -50,6 +51,19 @@ const ENDLESS: [&str; 9] = [
 ];
 
 const STOPS: &str = "the gateway stops";
+const LATE: &str = "the call's deadline has passed at the gateway";
+
+/// tonic ends a call at its deadline with CANCELLED; this much earlier we say DEADLINE_EXCEEDED.
+const EARLIER: Duration = Duration::from_millis(2);
+
+/// Waits for the deadline that the caller has set, or for ever.
+async fn deadline(headers: &HeaderMap) {
+    let timeout = headers.get("grpc-timeout").and_then(|value| value.to_str().ok());
+    match timeout.and_then(parse_timeout) {
+        Some(timeout) => tokio::time::sleep(timeout.saturating_sub(EARLIER)).await,
+        None => std::future::pending().await,
+    }
+}
 
 /// What requests are observed with.
 #[derive(Clone)]
@@ -83,9 +97,13 @@ pub(crate) async fn observe(
     let in_progress = observer.metrics.begin(observer.port);
     let headers = request.headers().clone();
     let expired = observer.ending.expired.clone();
+    let deadline = deadline(&headers);
     let mut response = tokio::select! {
+        // A response that is ready is better than the news that it is late.
+        biased;
         response = next.run(request).instrument(span.clone()) => response,
         () = expired.cancelled() => refuse(&headers, &Status::unavailable(STOPS)),
+        () = deadline => refuse(&headers, &Status::deadline_exceeded(LATE)),
     };
     response.headers_mut().insert(REQUEST_ID, id);
     let route = match response.extensions().get::<Route>() {

@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use oxgrpc_proto::virtufin::{InvokeJsonRequest, InvokeJsonResponse};
+use oxgrpc_proto::virtufin::{InvokeJsonRequest, InvokeJsonResponse, ListMethodsRequest};
 use prost::Message as _;
 use serde_json::json;
 
@@ -90,5 +90,21 @@ async fn a_browser_calls_and_streams() {
             .await;
     let answered = frames(&dechunk(&octets));
     assert_eq!(answered.iter().map(|frame| frame.0).collect::<Vec<_>>(), [0, 0, 0, 0x80]);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_callers_deadline_is_answered_as_such() {
+    // It takes connections, and never says anything.
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = mute.local_addr().unwrap().port();
+    let gateway = crate::client::gateway().await;
+    gateway.registry().add(oxgrpc_gateway::registry::ServiceEntry::new("mute", "127.0.0.1", port));
+    let call = ListMethodsRequest { service: "mute".into() };
+    let head = "POST /virtufin.Gateway/ListMethods HTTP/1.1\nContent-Type: application/grpc-web+proto\n\
+        Grpc-Timeout: 100m";
+    let answer = raw(&gateway, head, &framed(&call)).await;
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.contains("grpc-status: 4"), "{answer}");
     gateway.stop().await;
 }
