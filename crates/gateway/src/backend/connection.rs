@@ -47,7 +47,7 @@ pub(super) fn channel(
     if target.tls {
         let mut tls = ClientTlsConfig::new().domain_name(target.host.clone());
         tls = match &target.authority {
-            None => tls.with_enabled_roots(),
+            None => return Err(format!("TLS to {target} needs an authority")),
             Some(path) => {
                 let pem = std::fs::read(path)
                     .map_err(|error| format!("authority {}: {error}", path.display()))?;

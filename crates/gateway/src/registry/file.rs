@@ -55,7 +55,7 @@ pub struct Target {
     pub port: u16,
     /// Whether the connection is secured.
     pub tls: bool,
-    /// A file with the authority, PEM, that the host's certificate is verified with; without one, the system's.
+    /// A file with the authority, PEM, that the host's certificate is verified with; needed with `tls`.
     pub authority: Option<PathBuf>,
 }
 
@@ -229,6 +229,10 @@ fn entry(service: Service, directory: &Path) -> Result<ServiceEntry, String> {
     targets.extend(grpc.hosts.into_iter().map(|address| target(address.host, address.port)));
     if let Some(target) = targets.iter().find(|target| target.host.is_empty()) {
         return Err(format!("the host of port {} is empty", target.port));
+    }
+    if grpc.tls && grpc.authority.is_none() {
+        return Err("grpc.tls needs grpc.authority, a file with the authority's certificate (PEM)"
+            .to_owned());
     }
     if !grpc.reflection_enabled && grpc.descriptor_set.is_none() {
         return Err("a service without reflection needs grpc.descriptorSet, a file with its \

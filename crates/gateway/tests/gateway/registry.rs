@@ -51,6 +51,11 @@ fn mistakes_are_named_with_their_lines() {
             3,
             "taken on line 2",
         ),
+        (
+            "{\"services\": [\n{\"name\": \"a\", \"grpc\": {\"host\": \"h\", \"port\": 1, \"tls\": true}}]}",
+            2,
+            "grpc.authority",
+        ),
         ("{}", 1, "services"),
     ];
     for (text, line, part) in cases {
