@@ -13,6 +13,7 @@ mod error;
 mod gateway;
 mod invoke;
 mod metrics;
+mod nats;
 pub mod pubsub;
 pub mod registry;
 mod rest;

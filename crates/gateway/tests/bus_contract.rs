@@ -10,7 +10,7 @@ use common::Wire;
 use futures_util::FutureExt as _;
 use oxgrpc_gateway::pubsub::{Delivery, Error, Event, Interest, MAX_EVENT_BYTES, Subscription};
 
-contract!(Wire: local => {
+contract!(Wire: local, nats => {
     every_subscriber_receives_every_event,
     an_event_arrives_as_it_was_published,
     a_subscription_is_live_when_it_is_returned,

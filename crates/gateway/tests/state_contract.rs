@@ -12,7 +12,7 @@ use oxgrpc_gateway::state::{
     Condition, Error, MAX_KEY_BYTES, MAX_SERVICE_BYTES, MAX_VALUE_BYTES, Store, Write, system_clock,
 };
 
-contract!(Place: memory, directory => {
+contract!(Place: memory, directory, nats => {
     a_value_is_read_as_it_was_written,
     etags_never_repeat,
     an_etag_that_is_stale_changes_nothing,

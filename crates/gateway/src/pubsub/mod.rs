@@ -7,6 +7,7 @@ mod attributes;
 mod event;
 mod hub;
 mod local;
+mod nats;
 mod service;
 mod stream;
 
@@ -22,6 +23,7 @@ pub(crate) use attributes::{SPEC_VERSION, add_trace_context, time as parse_time,
 pub(crate) use event::SOURCE_PREFIX;
 pub use event::{Event, MAX_EVENT_BYTES, event_service};
 pub use local::LocalBus;
+pub use nats::NatsBus;
 pub use service::{PubsubService, SYSTEM_TOPIC};
 pub(crate) use stream::PUBSUB_NAME;
 pub use stream::{EventStream, IsRegistered, MessageStream, SUBSCRIPTION_ID, subscribe_events};
@@ -130,8 +132,6 @@ pub trait Bus: Send + Sync + 'static {
 pub async fn open(storage: &Storage) -> Result<Arc<dyn Bus>, Error> {
     Ok(match storage {
         Storage::Ephemeral | Storage::Directory(_) => Arc::new(LocalBus::default()),
-        Storage::Nats { url } => {
-            return Err(Error::Unavailable(format!("no bus for {url} in this build")));
-        }
+        Storage::Nats { url } => Arc::new(NatsBus::connect(url).await?),
     })
 }

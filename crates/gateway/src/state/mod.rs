@@ -5,6 +5,7 @@
 
 mod embedded;
 mod limits;
+mod nats;
 mod service;
 mod tables;
 
@@ -17,6 +18,7 @@ use bytes::Bytes;
 use crate::config::Storage;
 
 pub use embedded::{EmbeddedStore, Open};
+pub use nats::NatsStore;
 pub(crate) use service::{Change, Changes};
 pub use service::{STATE_CHANGES, StateService};
 
@@ -164,8 +166,6 @@ pub async fn open(storage: &Storage) -> Result<Arc<dyn Store>, Error> {
         Storage::Directory(directory) => {
             Arc::new(EmbeddedStore::in_directory(directory, system_clock())?)
         }
-        Storage::Nats { url } => {
-            return Err(Error::Unavailable(format!("no store for {url} in this build")));
-        }
+        Storage::Nats { url } => Arc::new(NatsStore::connect(url, system_clock()).await?),
     })
 }

@@ -39,6 +39,11 @@ pub(super) fn millis(time: SystemTime) -> u64 {
     u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Returns the etags of the writes of one transaction.
+pub(super) fn etags(writes: &[Write], revision: u64) -> Vec<Option<String>> {
+    writes.iter().map(|write| write.value.as_ref().map(|_| revision.to_string())).collect()
+}
+
 fn number(octets: &[u8]) -> u64 {
     octets.iter().fold(0, |number, octet| number << 8 | u64::from(*octet))
 }

@@ -2,13 +2,15 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 pub mod disk;
+pub mod nats;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use oxgrpc_gateway::pubsub::{Bus, LocalBus};
-use oxgrpc_gateway::state::{Clock, EmbeddedStore, Error, Store};
+use nats::NatsServer;
+use oxgrpc_gateway::pubsub::{Bus, LocalBus, NatsBus};
+use oxgrpc_gateway::state::{Clock, EmbeddedStore, Error, NatsStore, Store};
 
 /// A clock that stands still until it is moved.
 #[derive(Clone)]
@@ -40,6 +42,7 @@ impl HandClock {
 pub enum Place {
     Memory,
     Directory(tempfile::TempDir),
+    Nats(NatsServer),
 }
 
 impl Place {
@@ -51,12 +54,17 @@ impl Place {
         Some(Self::Directory(tempfile::tempdir().unwrap()))
     }
 
+    pub async fn nats() -> Option<Self> {
+        NatsServer::start().await.map(Self::Nats)
+    }
+
     pub async fn open(&self, clock: Clock) -> Result<Arc<dyn Store>, Error> {
         Ok(match self {
             Self::Memory => Arc::new(EmbeddedStore::in_memory(clock)?),
             Self::Directory(directory) => {
                 Arc::new(EmbeddedStore::in_directory(directory.path(), clock)?)
             }
+            Self::Nats(server) => Arc::new(NatsStore::connect(server.url(), clock).await?),
         })
     }
 
@@ -69,6 +77,7 @@ impl Place {
 /// Where events travel.
 pub enum Wire {
     Local,
+    Nats(NatsServer),
 }
 
 impl Wire {
@@ -76,9 +85,14 @@ impl Wire {
         Some(Self::Local)
     }
 
+    pub async fn nats() -> Option<Self> {
+        NatsServer::start().await.map(Self::Nats)
+    }
+
     pub async fn open(&self) -> Arc<dyn Bus> {
         match self {
             Self::Local => Arc::new(LocalBus::default()),
+            Self::Nats(server) => Arc::new(NatsBus::connect(server.url()).await.unwrap()),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::super::tables::{Tables, millis};
+use super::super::tables::{Tables, etags, millis};
 use super::super::{Clock, Error, Write};
 use super::database::Database;
 
@@ -224,9 +224,4 @@ impl Writer<'_> {
             self.write(Vec::new());
         }
     }
-}
-
-/// Returns the etags of the writes of one transaction.
-pub(in super::super) fn etags(writes: &[Write], revision: u64) -> Vec<Option<String>> {
-    writes.iter().map(|write| write.value.as_ref().map(|_| revision.to_string())).collect()
 }
