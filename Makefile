@@ -15,13 +15,16 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 
-.PHONY: help run test test-rust test-python test-sdks check bench peer-suite interop conformance proxies wheel clean
+.PHONY: help run up test test-rust test-python test-sdks check bench peer-suite interop conformance proxies wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 run: $(VENV)/release $(GENERATED)/stamp ## build, then run the example: a server and a client with all four kinds of calls
 	$(VENV)/bin/python examples/weather/run.py --stack $(or $(STACK),oxgrpc)
+
+up: ## build, then run the gateway and its backends (UP="--ephemeral")
+	cargo run --release -p oxgrpc-cli -- up $(UP)
 
 test: test-rust test-python test-sdks ## run all tests
 
@@ -73,8 +76,9 @@ proxies: $(VENV)/dev $(GRPCIO_VENV)/stamp ## calls through nghttpx, haproxy and 
 	tools/need nghttpx=nghttp2-proxy haproxy=haproxy nginx=nginx
 	$(VENV)/bin/python -m conformance.proxies --grpcio $(GRPCIO_VENV)/bin/python $(PROXIES)
 
-wheel: $(VENV)/stamp ## build a release wheel in dist/
+wheel: $(VENV)/stamp ## build release wheels in dist/: the engine's and the command line's
 	$(VENV)/bin/maturin build --release --out dist
+	cd python/cli && $(CURDIR)/$(VENV)/bin/maturin build --release --out $(CURDIR)/dist
 	@ls -l dist
 
 clean: ## remove what was built

@@ -1,4 +1,4 @@
-//! The command line `oxgrpc`: calls any gRPC server.
+//! The command line `oxgrpc`: calls any gRPC server, and runs the gateway.
 
 #![forbid(unsafe_code)]
 
@@ -10,9 +10,11 @@ mod completion;
 mod connect;
 mod failure;
 mod input;
+mod logs;
 mod look;
 mod metadata;
 mod schema;
+mod serve;
 mod source;
 mod trace;
 
@@ -51,8 +53,8 @@ fn run(arguments: Arguments) -> u8 {
             return written.map_or(Kind::Io.exit_code(), |()| 0);
         }
         // One connection is carried by one thread, and a command that ends in milliseconds starts none in vain.
-        Command::List(_) | Command::Describe(_) | Command::Call(_) => false,
-        Command::Bench(_) => true,
+        Command::List(_) | Command::Describe(_) | Command::Call(_) | Command::Logs(_) => false,
+        Command::Bench(_) | Command::Gateway(_) | Command::Up(_) => true,
     };
     let mut builder = if threads {
         tokio::runtime::Builder::new_multi_thread()
@@ -73,6 +75,9 @@ fn run(arguments: Arguments) -> u8 {
             Command::Describe(look) => look::describe(look).await,
             Command::Call(call) => call::run(call).await,
             Command::Bench(bench) => bench::run(bench).await,
+            Command::Gateway(gateway) => serve::gateway(gateway).await,
+            Command::Up(up) => serve::up(up).await,
+            Command::Logs(logs) => logs::run(logs).await,
             Command::Completion { .. } => 0,
         }
     });

@@ -13,6 +13,8 @@ pub(crate) use connection::{ConnectionArguments, SchemaArguments, seconds};
 
 use crate::completion;
 use crate::failure::{Failure, exit_codes};
+use crate::logs::LogsArguments;
+use crate::serve::{self, GatewayArguments};
 
 /// Calls any gRPC server from the command line, and runs the gateway.
 #[derive(Debug, Parser)]
@@ -40,6 +42,12 @@ pub(crate) enum Command {
     Call(CallArguments),
     /// Measure a method: closed loop, or open loop with --rate
     Bench(BenchArguments),
+    /// Run the gateway
+    Gateway(GatewayArguments),
+    /// Run the gateway and its backends with everything embedded
+    Up(UpArguments),
+    /// Show what a worker has printed
+    Logs(LogsArguments),
     /// Print the completion script of a shell
     Completion {
         /// Which shell
@@ -154,6 +162,18 @@ pub(crate) struct BenchArguments {
     pub(crate) fail_if: Vec<crate::bench::Limit>,
 }
 
+/// What `up` takes.
+#[derive(Debug, Args)]
+pub(crate) struct UpArguments {
+    #[command(flatten)]
+    pub(crate) gateway: GatewayArguments,
+    #[command(flatten)]
+    pub(crate) backends: serve::BackendArguments,
+    /// Run this command once everything answers; stop with it and exit with its code
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) run: Vec<OsString>,
+}
+
 impl LookArguments {
     /// The address and the symbol.
     pub(crate) fn places(&self) -> Result<(Option<String>, Option<String>), Failure> {
@@ -188,11 +208,14 @@ pub(crate) enum Parsed {
     Answer(clap::Error),
 }
 
-/// Reads the command line, with the flags of its profile before its own.
+/// Reads the command line, with the flags of its profile or of the environment before its own.
 pub(crate) fn parse(line: Vec<OsString>) -> Result<Parsed, Failure> {
     let command = Arguments::command();
     let line = normalise::normalise(&command, line);
-    let line = profile::apply(&command, line)?;
+    let mut line = profile::apply(&command, line)?;
+    if line.get(1).is_some_and(|word| word == "gateway" || word == "up") {
+        line.splice(2..2, serve::environment::flags(std::env::vars_os()));
+    }
     let parsed = command
         .try_get_matches_from(line)
         .and_then(|matches| Arguments::from_arg_matches(&matches));

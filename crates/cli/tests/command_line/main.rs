@@ -11,4 +11,5 @@ mod output;
 mod profiles;
 mod program;
 mod schemas;
+mod serve;
 mod server;

@@ -164,7 +164,7 @@ async fn wrong_usage_is_an_object_as_well() {
 #[test]
 fn the_page_about_the_command_line_has_every_flag() {
     let page = std::fs::read_to_string(repository("docs/cli.md")).unwrap();
-    for command in ["list", "describe", "call", "bench"] {
+    for command in ["list", "describe", "call", "bench", "gateway", "up", "logs"] {
         let program = std::process::Command::new(env!("CARGO_BIN_EXE_oxgrpc"))
             .args([command, "--help"])
             .output()

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use prost::Message;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_stream::{Stream, StreamExt as _};
@@ -101,10 +101,16 @@ impl tower::Service<http::Request<Body>> for Notes {
     }
 }
 
+/// A permit for each call that stalls and was asked to announce it.
+static STALLING: Semaphore = Semaphore::const_new(0);
+
 async fn echo(request: Request<Note>) -> Result<Response<Note>, Status> {
     let got = request.metadata().get("x-token").cloned();
     if let Some(stall_ms) = request.metadata().get("x-stall-ms") {
         let stall_ms = stall_ms.to_str().unwrap().parse().unwrap();
+        if request.metadata().contains_key("x-announce") {
+            STALLING.add_permits(1);
+        }
         tokio::time::sleep(Duration::from_millis(stall_ms)).await;
     }
     let mut response = Response::new(request.into_inner());
@@ -196,6 +202,11 @@ impl Running {
     pub(crate) fn at_localhost(&self) -> String {
         format!("localhost:{}", self.address.port())
     }
+}
+
+/// Waits for a call with the headers `x-stall-ms` and `x-announce`.
+pub(crate) async fn stalled() {
+    STALLING.acquire().await.unwrap().forget();
 }
 
 /// Where the tests' .proto files lie.
