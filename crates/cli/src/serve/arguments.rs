@@ -37,8 +37,8 @@ pub(crate) struct GatewayArguments {
     #[arg(long, value_name = "URL")]
     nats: Option<String>,
     /// Ask callers for x-api-key ($ApiAuth__Keys__NAME=SECRET, which other users cannot read)
-    #[arg(long, value_name = "NAME=SECRET", value_parser = api_key)]
-    api_key: Vec<ApiKey>,
+    #[arg(long, value_name = "NAME=SECRET")]
+    api_key: Vec<String>,
     /// A host that requests may name beside loopback, for containers and reverse proxies
     #[arg(long, value_name = "NAME")]
     allowed_host: Vec<String>,
@@ -127,7 +127,7 @@ impl GatewayArguments {
             runs_code: services_file.as_deref().is_some_and(registers_workers),
             services_file,
             storage,
-            api_keys: self.api_key.clone(),
+            api_keys: self.api_key.iter().map(|text| api_key(text)).collect::<Result<_, _>>()?,
             allowed_hosts: self.allowed_host.clone(),
             cors_origins: self.cors_origin.clone(),
             tls,
@@ -175,13 +175,13 @@ fn default_data() -> Result<PathBuf, Failure> {
         })
 }
 
-/// Parses `NAME=SECRET`. An error shows neither.
-fn api_key(text: &str) -> Result<ApiKey, String> {
+/// Parses `NAME=SECRET`. Not a parser of clap's, whose errors show the value.
+fn api_key(text: &str) -> Result<ApiKey, Failure> {
     match text.split_once('=') {
         Some((name, secret)) if !name.is_empty() && !secret.is_empty() => {
             Ok(ApiKey { name: name.to_owned(), secret: secret.to_owned() })
         }
-        _ => Err("not NAME=SECRET".to_owned()),
+        _ => Err(Failure::usage("a value of --api-key is not NAME=SECRET")),
     }
 }
 
