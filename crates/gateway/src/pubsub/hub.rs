@@ -118,11 +118,12 @@ impl Hub {
             delivered += 1;
             dropped += queue.push(event);
         }
-        drop(subscribers);
+        // Under the lock, as `counts` reads them: whoever has received an event finds it counted.
         self.received.fetch_add(1, Ordering::Relaxed);
         self.delivered.fetch_add(delivered, Ordering::Relaxed);
+        self.dropped.fetch_add(dropped, Ordering::Relaxed);
+        drop(subscribers);
         if dropped > 0 {
-            self.dropped.fetch_add(dropped, Ordering::Relaxed);
             tracing::warn!(topic = event.topic, dropped, "subscribers fell behind");
         }
     }
@@ -176,9 +177,9 @@ impl Hub {
     }
 
     pub(crate) fn counts(&self) -> Counts {
-        let subscriptions = lock(&self.subscribers).queues.len();
+        let subscribers = lock(&self.subscribers);
         Counts {
-            subscriptions: u64::try_from(subscriptions).unwrap_or(u64::MAX),
+            subscriptions: u64::try_from(subscribers.queues.len()).unwrap_or(u64::MAX),
             received: self.received.load(Ordering::Relaxed),
             delivered: self.delivered.load(Ordering::Relaxed),
             dropped: self.dropped.load(Ordering::Relaxed),
