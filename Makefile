@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 
-.PHONY: help run up test test-rust test-python test-sdks check bench peer-suite interop conformance proxies wheel clean
+.PHONY: help run up test test-rust test-python test-sdks test-console check bench peer-suite interop conformance proxies wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -26,7 +26,7 @@ run: $(VENV)/release $(GENERATED)/stamp ## build, then run the example: a server
 up: ## build, then run the gateway and its backends (UP="--ephemeral")
 	cargo run --release -p oxgrpc-cli -- up $(UP)
 
-test: test-rust test-python test-sdks ## run all tests
+test: test-rust test-python test-sdks test-console ## run all tests
 
 test-rust: $(VENV)/stamp build/nats-server
 ifeq ($(NEXTEST),yes)
@@ -37,7 +37,7 @@ else
 endif
 
 test-python: $(VENV)/dev $(GRPCIO_VENV)/stamp $(GENERATED)/stamp $(TEST_GENERATED)/stamp $(VIRTUFIN_STUBS)
-	$(VENV)/bin/python -m pytest --ignore=tests/virtufin_client --ignore=tests/dapr_sdk $(PYTEST)
+	$(VENV)/bin/python -m pytest --ignore=tests/virtufin_client --ignore=tests/dapr_sdk --ignore=tests/console $(PYTEST)
 
 # The client SDKs run on oxgrpc alone, from their sources, and on genuine grpcio alone, from their wheels.
 # Dapr's SDK is stock and runs on the gateway.
@@ -47,6 +47,12 @@ test-sdks: $(VENV)/dev $(SDK_VENV)/installed $(DAPR_VENV)/stamp $(VIRTUFIN_STUBS
 	$(VENV)/bin/python -m pytest tests/virtufin_client $(PYTEST)
 	$(SDK_VENV)/bin/python -m pytest tests/virtufin_client $(PYTEST)
 	$(VENV)/bin/python -m pytest tests/dapr_sdk $(PYTEST)
+
+# The console, clicked through in Debian's Chromium.
+test-console: $(VENV)/dev $(VIRTUFIN_STUBS) $(TEST_GENERATED)/stamp
+	tools/need chromium=chromium chromedriver=chromium-driver
+	cargo build -p oxgrpc-cli
+	$(VENV)/bin/python -m pytest tests/console $(PYTEST)
 
 check: $(VENV)/dev $(GENERATED)/stamp $(TEST_GENERATED)/stamp $(VIRTUFIN_STUBS) ## format, lint and type-check
 	cargo fmt --all --check

@@ -21,6 +21,10 @@ class Echo(my_service_pb2_grpc.MyServiceServicer):  # type: ignore[misc]
         for number in range(request.count):
             yield my_service_pb2.MyResponse(reply=f"item {number}")
 
+    async def StreamStreamMethod(self, requests: AsyncIterator[Any], context: Any) -> Any:
+        async for request in requests:
+            yield my_service_pb2.MyResponse(reply=f"echo: {request.message}")
+
 
 @asynccontextmanager
 async def serving() -> AsyncIterator[int]:

@@ -43,6 +43,7 @@ class Platform:
     def __init__(self, services: Path) -> None:
         self.services = services
         self.grpc_port = 0
+        self.http_port = 0
         self.worker_port = 0
         self._entries: dict[str, int] = {}
 
@@ -102,4 +103,5 @@ def started(directory: Path, *flags: str) -> Iterator[Platform]:
             assert line, "the gateway did not start: see its standard error; `cargo build -p oxgrpc-cli` builds it"
             addresses: dict[str, Any] = json.loads(line)
             platform.grpc_port = int(addresses["grpc"].rpartition(":")[2])
+            platform.http_port = int(addresses["http"].rstrip("/").rpartition(":")[2])
             yield platform

@@ -24,6 +24,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::backend::HostOptions;
 use crate::config::ApiKey;
+use crate::console;
 use crate::dapr::{Components, Dapr};
 use crate::invoke::Invoker;
 use crate::metrics::Metrics;
@@ -100,9 +101,11 @@ impl Gateway {
             observer("grpc"),
             Origins::new(&config, grpc_address, false),
         );
+        let console =
+            console::router(services.invoker.clone(), services.registry.clone(), grpc_address);
         let rest = rest::router(
             services.rest(),
-            services.dapr.http(),
+            services.dapr.http().merge(console),
             &services.grpc,
             config.max_message_bytes,
         );

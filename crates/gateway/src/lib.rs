@@ -4,10 +4,12 @@
 //! a test against a second implementation of gRPC. [`Gateway::start`] serves gRPC on one port and REST, gRPC-Web and the
 //! console on another; [`state`] and [`pubsub`] each have an embedded engine and one that several gateways share.
 
+#![allow(dead_code)]
 #![forbid(unsafe_code)]
 
 pub mod backend;
 pub mod config;
+mod console;
 pub mod dapr;
 mod error;
 mod gateway;

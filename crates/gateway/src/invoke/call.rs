@@ -17,7 +17,7 @@ use crate::backend::{reason, was_never_sent};
 pub(crate) struct Context {
     /// The headers that go on to the backend.
     headers: HeaderMap,
-    deadline: Option<Instant>,
+    pub(super) deadline: Option<Instant>,
     /// The headers that the backend answered with, of those that go on to the caller.
     pub(crate) response_headers: HeaderMap,
 }

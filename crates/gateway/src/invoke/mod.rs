@@ -1,6 +1,7 @@
 //! Calls to backends: how a service and a method are found, called, and what the outcome is called in band.
 
 mod call;
+mod converse;
 mod forward;
 mod outcome;
 mod stream;
@@ -15,6 +16,7 @@ use oxgrpc_schema::prost_reflect::{DynamicMessage, MethodDescriptor};
 use tonic::Status;
 
 pub(crate) use call::{Context, parse_timeout};
+pub(crate) use converse::{Conversation, Part};
 pub(crate) use forward::forwardable;
 pub(crate) use outcome::{Failure, code_name};
 pub(crate) use stream::JsonStream;

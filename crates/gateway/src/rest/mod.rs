@@ -41,8 +41,9 @@ pub(crate) struct Rest {
     pub(crate) metrics: Arc<Metrics>,
 }
 
-/// Returns the router of the HTTP port: REST, Dapr's HTTP API, and gRPC-Web for everything else.
-pub(crate) fn router(rest: Rest, dapr: Router, grpc: &Routes, max_body_bytes: usize) -> Router {
+/// Returns the router of the HTTP port: REST, the routes of `beside` (Dapr's HTTP API, the console), and gRPC-Web for
+/// everything else.
+pub(crate) fn router(rest: Rest, beside: Router, grpc: &Routes, max_body_bytes: usize) -> Router {
     let mut router = Router::new()
         .route("/health", get(health::health))
         .route("/healthz", get(health::health))
@@ -56,7 +57,7 @@ pub(crate) fn router(rest: Rest, dapr: Router, grpc: &Routes, max_body_bytes: us
     let web = GrpcWebLayer::new().layer(grpc.clone());
     router
         .with_state(rest)
-        .merge(dapr)
+        .merge(beside)
         .route_layer(from_fn(label))
         .layer(DefaultBodyLimit::max(max_body_bytes))
         .fallback_service(Fallback { web })

@@ -4,6 +4,7 @@
 
 mod backend;
 mod client;
+mod console;
 
 mod health;
 mod invoke;
