@@ -53,7 +53,7 @@ pub enum Storage {
 }
 
 /// A named API key. The name may be logged, the secret never.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ApiKey {
     /// Who uses it.
     pub name: String,

@@ -9,6 +9,7 @@ use oxgrpc_backends::websocketmanager::{self, WebSocketManagerOptions};
 use oxgrpc_backends::workmanager::{self, WorkManagerOptions};
 use oxgrpc_backends::{Backend, GatewayAddress, Options, StartError};
 use oxgrpc_gateway::Gateway;
+use oxgrpc_gateway::config::ApiKey;
 use oxgrpc_gateway::registry::ServiceEntry;
 
 use super::program::Program;
@@ -93,7 +94,11 @@ fn environment(listing: &Listing) -> [(&'static str, String); 6] {
 }
 
 /// The running backends.
-struct Backends(Vec<Backend>);
+struct Backends {
+    running: Vec<Backend>,
+    /// What they ask callers for.
+    key: Option<ApiKey>,
+}
 
 impl Backends {
     async fn start(
@@ -103,6 +108,9 @@ impl Backends {
         api_key: Option<String>,
     ) -> Result<Self, Failure> {
         let own = &arguments.backends;
+        // Where the gateway asks for keys, nobody gets past it: its backends ask for one that only it has.
+        let secret = || uuid::Uuid::new_v4().to_string();
+        let key = api_key.is_some().then(|| ApiKey { name: "gateway".into(), secret: secret() });
         let address = reachable(gateway.grpc_address());
         let options = Options {
             listen: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0),
@@ -111,10 +119,9 @@ impl Backends {
                 api_key,
                 authority: own.gateway_authority()?,
             },
-            // The gateway asks callers for their keys and does not pass them on.
-            api_keys: Vec::new(),
+            api_keys: key.iter().map(|key| key.secret.clone()).collect(),
         };
-        let mut backends = Self(Vec::new());
+        let mut backends = Self { running: Vec::new(), key };
         if !own.no_workmanager {
             let started = workmanager::start(
                 &options,
@@ -151,17 +158,18 @@ impl Backends {
         match started {
             Ok(backend) => {
                 let address = backend.address();
-                gateway.registry().add(ServiceEntry::new(
-                    name,
-                    address.ip().to_string(),
-                    address.port(),
-                ));
+                let mut entry = ServiceEntry::new(name, address.ip().to_string(), address.port());
+                for target in &mut entry.targets {
+                    target.api_key.clone_from(&self.key);
+                }
+                gateway.registry().add(entry);
                 listing.backends.push((name, address));
-                self.0.push(backend);
+                self.running.push(backend);
                 Ok(())
             }
             Err(error) => {
-                std::mem::replace(self, Self(Vec::new())).stop().await;
+                let running = std::mem::take(&mut self.running);
+                Self { running, key: None }.stop().await;
                 Err(Failure::io(format!("{name} does not start: {error}"))
                     .hint(format!("--no-{name} leaves it out")))
             }
@@ -169,7 +177,7 @@ impl Backends {
     }
 
     async fn stop(self) {
-        for backend in self.0 {
+        for backend in self.running {
             backend.stop().await;
         }
     }

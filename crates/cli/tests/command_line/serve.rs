@@ -153,6 +153,24 @@ async fn up_has_the_backends_behind_the_gateway() {
 }
 
 #[tokio::test]
+async fn nobody_gets_past_the_keys_of_a_gateway_to_its_backends() {
+    let program = Program::new();
+    let up = Started::new(&program, &["up", "--ephemeral", "--api-key", "me=secret"]).await;
+    let key = ["-H", "x-api-key: secret"];
+    let data = "{\"service\":\"workmanager\",\"method\":\"ListWorkers\",\"request_data\":\"{}\"}";
+    let line = ["call", "--plaintext", up.grpc(), "virtufin.Gateway/InvokeJson", "-d", data];
+    let report = program.run(&[&line[..], &key, &["-o", "json"]].concat()).await.ok().json();
+    assert_eq!(report["messages"][0]["success"], true, "{report}");
+    let at = up.listing["backends"]["workmanager"].as_str().unwrap();
+    let line = ["call", "--plaintext", at, "virtufin.WorkManager/ListWorkers"];
+    for header in [&[][..], &key] {
+        let ended = program.run(&[&line[..], header].concat()).await;
+        assert_eq!(ended.code, 64 + 16, "{ended:?}");
+    }
+    up.stop().await;
+}
+
+#[tokio::test]
 async fn up_runs_a_command_and_ends_with_it() {
     let program = Program::new();
     let up =

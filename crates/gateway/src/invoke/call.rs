@@ -99,6 +99,15 @@ impl Invoker {
         client.ready().await.map_err(|error| Failure::Unreachable(error.to_string()))?;
         let mut request = Request::new(request);
         *request.metadata_mut() = MetadataMap::from_headers(context.headers.clone());
+        if let Some(key) = &resolved.host.target().api_key {
+            let secret = key.secret.parse().map_err(|_| {
+                Failure::Internal(format!(
+                    "the key of {} is no header value",
+                    resolved.host.target()
+                ))
+            })?;
+            request.metadata_mut().insert("x-api-key", secret);
+        }
         request.set_timeout(timeout);
         Ok((client, request, timeout))
     }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::config::ApiKey;
+
 /// One registered service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceEntry {
@@ -35,7 +37,13 @@ impl ServiceEntry {
         Self {
             name: name.into(),
             dapr_app_id: String::new(),
-            targets: vec![Target { host: host.into(), port, tls: false, authority: None }],
+            targets: vec![Target {
+                host: host.into(),
+                port,
+                tls: false,
+                authority: None,
+                api_key: None,
+            }],
             reflection: true,
             descriptor_set: None,
             pubsub_name: "pubsub".to_owned(),
@@ -57,6 +65,8 @@ pub struct Target {
     pub tls: bool,
     /// A file with the authority, PEM, that the host's certificate is verified with; needed with `tls`.
     pub authority: Option<PathBuf>,
+    /// What the gateway sends the host as `x-api-key`. A registry file has none: it is for backends that the program adds.
+    pub api_key: Option<ApiKey>,
 }
 
 impl std::fmt::Display for Target {
@@ -218,6 +228,7 @@ fn entry(service: Service, directory: &Path) -> Result<ServiceEntry, String> {
         port: port.get(),
         tls: grpc.tls,
         authority: grpc.authority.as_ref().map(|path| directory.join(path)),
+        api_key: None,
     };
     let mut targets = Vec::new();
     match (grpc.host, grpc.port) {
