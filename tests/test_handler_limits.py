@@ -75,7 +75,7 @@ async def end(peer: wire.Peer, stream: int, ending: str) -> None:
 async def test_no_more_handlers_run_than_may_whatever_ends_their_calls(limit: str, ending: str) -> None:
     handlers = Handlers()
     async with echo.serving(SERVERS[limit](), StreamUnary=handlers.handle) as service:
-        with await wire.Peer.connect(service.port) as peer:
+        with await wire.Peer.connect(service.port, no_delay=True) as peer:
             await peer.greet()
             streams = range(1, 2 * CALLS, 2)
             for stream in streams[:LIMIT]:

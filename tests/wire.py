@@ -260,9 +260,12 @@ class Peer:
         self._octets = bytearray()
 
     @classmethod
-    async def connect(cls, port: int, receive_buffer_bytes: int | None = None) -> Peer:
+    async def connect(cls, port: int, receive_buffer_bytes: int | None = None, no_delay: bool = False) -> Peer:
+        """Connects. With `no_delay` each send leaves at once, without waiting for what the server acknowledges."""
         sock = socket.socket()
         sock.setblocking(False)
+        if no_delay:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if receive_buffer_bytes:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
         try:
