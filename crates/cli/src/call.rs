@@ -7,6 +7,7 @@ use std::io::{self, Write as _};
 use std::time::Duration;
 
 use bytes::Bytes;
+use oxgrpc_schema::code_name;
 use oxgrpc_schema::prost_reflect::{DeserializeOptions, DynamicMessage, MethodDescriptor};
 use oxgrpc_schema::{RawCodec, details, json as message_json};
 use prost::Message as _;
@@ -19,7 +20,7 @@ use tonic::{Code, Status};
 
 use crate::arguments::{CallArguments, Output};
 use crate::connect::Connection;
-use crate::failure::{DIM, ERROR, Failure, GOOD, Kind, code_name};
+use crate::failure::{DIM, ERROR, Failure, GOOD, Kind};
 use crate::input::{Input, LineInput};
 use crate::metadata::{Headers, by_name};
 use crate::schema::Sources;

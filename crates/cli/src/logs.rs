@@ -3,13 +3,14 @@
 use clap::Args;
 use oxgrpc_proto::virtufin::InvokeJsonRequest;
 use oxgrpc_proto::virtufin::gateway_client::GatewayClient;
+use oxgrpc_schema::code_name;
 use serde_json::{Value, json};
 use tonic::{Code, Status};
 
 use crate::arguments::ConnectionArguments;
 use crate::call::print_line;
 use crate::connect::Connection;
-use crate::failure::{Failure, Kind, code_name};
+use crate::failure::{Failure, Kind};
 use crate::metadata::Headers;
 use crate::trace::Trace;
 

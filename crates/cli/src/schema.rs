@@ -3,13 +3,14 @@
 //! Reflection is asked only for what is needed, and only if the files do not have it. A type that turns up in an answer and is
 //! not known yet, such as an error detail's, is fetched then.
 
+use oxgrpc_schema::code_name;
 use oxgrpc_schema::prost_reflect::MethodDescriptor;
 use oxgrpc_schema::{ReflectionClient, ReflectionError, Schema};
 use tonic::Code;
 
 use crate::arguments::SchemaArguments;
 use crate::connect::Connection;
-use crate::failure::{Failure, Kind, code_name};
+use crate::failure::{Failure, Kind};
 use crate::metadata::Headers;
 use crate::trace::Trace;
 

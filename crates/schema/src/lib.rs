@@ -36,10 +36,12 @@ mod find;
 pub mod json;
 mod reflection;
 mod schema;
+mod status;
 
 pub use codec::{DynamicCodec, RawCodec};
 pub use find::{MethodNotFound, is_infrastructure, path};
 pub use reflection::{ReflectionClient, ReflectionError};
 pub use schema::{Gap, Incomplete, LoadError, Schema};
+pub use status::code_name;
 
 pub use prost_reflect;

@@ -7,8 +7,8 @@ use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 use tonic::{Code, Status};
 
-use crate::failure::code_name;
 use crate::trace::round;
+use oxgrpc_schema::code_name;
 
 /// Latencies are kept from 1 µs to 10 minutes with three digits.
 const HIGHEST_US: u64 = 600_000_000;

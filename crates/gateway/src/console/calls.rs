@@ -235,7 +235,7 @@ fn line(part: Part) -> Value {
                 Failure::Backend { status, .. } => metadata(status.metadata()),
                 _ => Value::Null,
             };
-            let word = crate::invoke::code_name(failure.code());
+            let word = oxgrpc_schema::code_name(failure.code());
             let mut line = status_line(word, failure.message(), failure.details(), trailers);
             line["ms"] = json!(took.as_secs_f64() * 1e3);
             line

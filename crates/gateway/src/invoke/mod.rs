@@ -18,7 +18,7 @@ use tonic::Status;
 pub(crate) use call::{Context, parse_timeout};
 pub(crate) use converse::{Conversation, Part};
 pub(crate) use forward::forwardable;
-pub(crate) use outcome::{Failure, code_name};
+pub(crate) use outcome::Failure;
 pub(crate) use stream::JsonStream;
 
 use crate::backend::{Backend, Host, HostSchema};

@@ -111,7 +111,7 @@ impl Rest {
         let pools = schemas.iter().map(|schema| schema.schema().pool());
         json!({
             "success": false,
-            "status": crate::invoke::code_name(status.code()),
+            "status": oxgrpc_schema::code_name(status.code()),
             "message": status.message(),
             "details": oxgrpc_schema::details::decode(status.details(), pools),
         })

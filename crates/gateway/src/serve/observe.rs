@@ -156,7 +156,7 @@ impl Drop for Ending {
     fn drop(&mut self) {
         let took = self.begun.elapsed();
         let code = match self.grpc_status {
-            Some(code) => crate::invoke::code_name(tonic::Code::from(code)).to_owned(),
+            Some(code) => oxgrpc_schema::code_name(tonic::Code::from(code)).to_owned(),
             None => self.http_status.to_string(),
         };
         self.observer.metrics.end(self.observer.port, &self.route, &code, took);

@@ -28,7 +28,7 @@ pub(crate) fn refuse(headers: &HeaderMap, status: &Status) -> Response {
 pub(crate) fn json_error(headers: &HeaderMap, status: &Status, details: Vec<Value>) -> Response {
     let body = json!({
         "code": status.code() as i32,
-        "status": crate::invoke::code_name(status.code()),
+        "status": oxgrpc_schema::code_name(status.code()),
         "message": status.message(),
         "details": details,
         "requestId": headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default(),
